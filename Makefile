@@ -1,0 +1,54 @@
+# Everything starts here: `make help`.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+export CXX
+.DEFAULT_GOAL := help
+.PHONY: help setup spec csim demo test lint bench clean distclean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  PYTHON=python3.12 or CXX=clang++ chooses another interpreter or compiler."
+
+setup: $(STAMP)  ## Create .venv with the exact versions of requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@for tool in $(PYTHON) make $(firstword $(CXX)); do \
+	  command -v $$tool >/dev/null || { echo "error: $$tool not found: Bertile needs Python 3.10 to 3.13, make and a C++ compiler"; exit 1; }; done
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "error: Python 3.10 to 3.13 is needed, $$($(PYTHON) -V) found; try make setup PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "error: $(PYTHON) lacks its venv module (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@# A CUDA build of torch does not even import without its libraries; its own metadata pins them.
+	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install --disable-pip-version-check $$(grep '^torch==' requirements.lock)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+spec: setup  ## Regenerate the C++, SystemVerilog and documentation views of spec/
+	$(PY) -m bertile.codegen
+
+csim: setup  ## Build the C-simulation library
+	$(PY) -m bertile.devices.build
+
+demo: setup  ## Prune, quantize, pack and run the embedded MiniLM on the C-simulation
+	$(PY) -m bertile.demo
+
+test: lint  ## Lint, then run every test that this machine can run
+	$(PY) -m pytest -ra
+
+lint: setup  ## Check style and formatting
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+bench: setup  ## Projected latencies of the accelerator
+	$(PY) -m bertile.perf.bench
+
+clean:  ## Remove what was built; .venv stays
+	rm -rf build .pytest_cache .ruff_cache .hypothesis
+	find python tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## Remove .venv, too
+	rm -rf $(VENV) python/*.egg-info

@@ -1,0 +1,138 @@
+// The kernel of one compute unit that the host starts: it runs a program on the engine and the vector stages
+// (docs/architecture.md, The encoder kernel).
+#include "bertile_encoder.hpp"
+
+#include "encoder/activate.hpp"
+#include "encoder/layernorm.hpp"
+#include "encoder/memory_access.hpp"
+#include "encoder/sequencer.hpp"
+#include "encoder/softmax.hpp"
+
+namespace bertile {
+
+// The launch table may come from a host built for another spec, or be broken.
+uint32_t CheckLaunch(const Launch& launch, const LaunchSequence* sequences) {
+  if (launch.magic != uint32_t(kContractProgramMagic) || launch.spec_digest != kSpecDigest) return kErrorDigest;
+  if (launch.sequences < 1 || launch.sequences > kCapacitySequences || launch.row_blocks < 1 ||
+      launch.row_blocks > kCapacityRowBlocks || launch.hidden > kCapacityHidden) {
+    return kErrorLaunch;
+  }
+  int row = 0;
+Check_Sequence:
+  for (int i = 0; i < launch.sequences; ++i) {
+    if (sequences[i].tokens < 1 || sequences[i].tokens > kCapacityTokens || sequences[i].row_first != row) {
+      return kErrorLaunch;
+    }
+    row += CeilDivide(sequences[i].tokens, kWordTokens);
+  }
+  return row == launch.row_blocks ? kErrorNone : kErrorLaunch;
+}
+
+void Sequence(const Beat* program, const Launch& launch, const LaunchSequence* sequences, Beat* status,
+              SequencerPorts ports) {
+  Sequencer sequencer(launch, sequences, ports);
+  Status result = {};
+  result.spec_digest = kSpecDigest;
+  result.error = CheckLaunch(launch, sequences);
+Sequence_Descriptor:
+  while (result.error == kErrorNone) {
+    const Descriptor descriptor = DecodeDescriptor(program[launch.program_offset + result.descriptors].byte);
+    if (descriptor.opcode == kOpcodeEnd) break;
+    result.error = sequencer.Execute(descriptor);
+    if (result.error == kErrorNone) ++result.descriptors;
+  }
+  sequencer.Finish();
+  Beat beat = {};
+  EncodeStatus(result, beat.byte);
+  status[0] = beat;
+}
+
+// The block diagram: every stage a process, every arrow a stream.
+void RunStages(const Beat* program, const Beat* weights, const Beat* parameters, const Launch& launch,
+               const LaunchSequence* sequences, const Word* input, Word* output, Beat* status,
+               Stream<Beat>& engine_commands, Stream<Beat>& engine_tiles, Stream<Beat>& engine_words,
+               Stream<WideWord>& engine_results) {
+#pragma HLS DATAFLOW
+  Stream<ReadRequest, kCommandDepth> tile_requests("tile_requests");
+  Stream<ParameterRequest, kCommandDepth> parameter_requests("parameter_requests");
+  Stream<NormCommand, kCommandDepth> load_commands("load_commands");
+  Stream<RouteCommand, kCommandDepth> route_commands("route_commands");
+  Stream<ActivateCommand, kCommandDepth> activate_commands("activate_commands");
+  Stream<SoftmaxCommand, kCommandDepth> scan_commands("scan_commands");
+  Stream<SoftmaxCommand, kCommandDepth> exponentiate_commands("exponentiate_commands");
+  Stream<NormCommand, kCommandDepth> accumulate_commands("accumulate_commands");
+  Stream<NormCommand, kCommandDepth> apply_commands("apply_commands");
+  Stream<RouteCommand, kCommandDepth> merge_commands("merge_commands");
+  Stream<NormCommand, kCommandDepth> store_commands("store_commands");
+  Stream<Beat, kWordDepth> exponential_table("exponential_table");
+  Stream<Beat, kWordDepth> activation_table("activation_table");
+  Stream<Beat, kWordDepth> accumulate_parameters("accumulate_parameters");
+  // The second pass takes its parameters only when the first has ended.
+  Stream<Beat, kNormParameterDepth> apply_parameters("apply_parameters");
+  Stream<Word, kWordDepth> loaded_words("loaded_words");
+  Stream<Word, kWordDepth> stored_words("stored_words");
+  Stream<WideWord, kWordDepth> to_activate("to_activate");
+  Stream<WideWord, kWordDepth> to_softmax("to_softmax");
+  Stream<WideWord, kWordDepth> to_norm("to_norm");
+  Stream<WideWord, kScoreDepth> scores("scores");
+  Stream<WideWord, 2> maxima("maxima");
+  Stream<WideWord, kSumDepth> sums("sums");
+  Stream<RowMoments, kCapacityRowBlocks> moments("moments");
+  Stream<Word, kResidualDepth> residuals("residuals");
+  Stream<Beat, kWordDepth> activated("activated");
+  Stream<Beat, kWordDepth> probabilities("probabilities");
+  Stream<Beat, kWordDepth> normalized("normalized");
+#pragma HLS BIND_STORAGE variable = sums type = fifo impl = uram
+#pragma HLS BIND_STORAGE variable = residuals type = fifo impl = uram
+
+  const SequencerPorts ports = {engine_commands,       tile_requests,  parameter_requests, load_commands,
+                                route_commands,        activate_commands, scan_commands,   exponentiate_commands,
+                                accumulate_commands,   apply_commands, merge_commands,     store_commands};
+  BERTILE_DATAFLOW_BEGIN();
+  BERTILE_STAGE(Sequence, program, launch, sequences, status, ports);
+  BERTILE_STAGE(ReadTiles, tile_requests, weights, engine_tiles);
+  BERTILE_STAGE(ReadParameters, parameter_requests, parameters, exponential_table, activation_table,
+                accumulate_parameters, apply_parameters);
+  BERTILE_STAGE(ReadWords, load_commands, input, launch.hidden, loaded_words);
+  BERTILE_STAGE(RouteResults, route_commands, engine_results, to_activate, to_softmax, to_norm);
+  BERTILE_STAGE(Activate, activate_commands, to_activate, activation_table, activated);
+  BERTILE_STAGE(SoftmaxScan, scan_commands, to_softmax, scores, maxima);
+  BERTILE_STAGE(SoftmaxExponentiate, exponentiate_commands, scores, maxima, exponential_table, probabilities);
+  BERTILE_STAGE(NormAccumulate, accumulate_commands, to_norm, accumulate_parameters, residuals, sums, moments);
+  BERTILE_STAGE(NormApply, apply_commands, sums, moments, apply_parameters, loaded_words, residuals, stored_words,
+                normalized);
+  BERTILE_STAGE(MergeWords, merge_commands, activated, probabilities, normalized, engine_words);
+  BERTILE_STAGE(WriteWords, store_commands, stored_words, launch.hidden, output);
+  BERTILE_DATAFLOW_END();
+}
+
+}  // namespace bertile
+
+void bertile_encoder(const bertile::Beat* program, const bertile::Beat* weights, const bertile::Beat* parameters,
+                     const bertile::Beat* launch, const bertile::Word* input, bertile::Word* output,
+                     bertile::Beat* status, bertile::Stream<bertile::Beat>& engine_commands,
+                     bertile::Stream<bertile::Beat>& engine_tiles, bertile::Stream<bertile::Beat>& engine_words,
+                     bertile::Stream<bertile::WideWord>& engine_results) {
+#pragma HLS INTERFACE m_axi port = program bundle = gmem0 offset = slave
+#pragma HLS INTERFACE m_axi port = weights bundle = gmem1 offset = slave max_read_burst_length = 64
+#pragma HLS INTERFACE m_axi port = parameters bundle = gmem0 offset = slave
+#pragma HLS INTERFACE m_axi port = launch bundle = gmem0 offset = slave
+#pragma HLS INTERFACE m_axi port = input bundle = gmem2 offset = slave max_read_burst_length = 16
+#pragma HLS INTERFACE m_axi port = output bundle = gmem2 offset = slave max_write_burst_length = 16
+#pragma HLS INTERFACE m_axi port = status bundle = gmem3 offset = slave
+#pragma HLS INTERFACE axis port = engine_commands
+#pragma HLS INTERFACE axis port = engine_tiles
+#pragma HLS INTERFACE axis port = engine_words
+#pragma HLS INTERFACE axis port = engine_results
+#pragma HLS INTERFACE s_axilite port = return
+  using namespace bertile;
+  const Launch header = DecodeLaunch(launch[0].byte);
+  LaunchSequence sequences[kCapacitySequences];
+  const Beat table = launch[1];
+Launch_Sequence:
+  for (int i = 0; i < kCapacitySequences; ++i) {
+    sequences[i] = DecodeLaunchSequence(table.byte, i * LaunchSequence::kBytes);
+  }
+  RunStages(program, weights, parameters, header, sequences, input, output, status, engine_commands, engine_tiles,
+            engine_words, engine_results);
+}

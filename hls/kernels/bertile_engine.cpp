@@ -1,0 +1,221 @@
+// The block-sparse GEMM engine of one compute unit (docs/architecture.md, The engine).
+#include "bertile_engine.hpp"
+
+#include "engine/mac_array.hpp"
+#include "engine/requantizer.hpp"
+#include "engine/tile_loader.hpp"
+
+namespace bertile {
+
+typedef Stream<Beat> BeatStream;
+typedef Stream<WideWord> ResultStream;
+
+// A command starts when every word it may read has arrived.
+void AwaitWords(uint32_t count, BeatStream& words, EngineMemory& memory) {
+Await_Word:
+  while (memory.received < count) {
+#pragma HLS PIPELINE II = 1
+    StoreWord(words.read(), memory);
+  }
+}
+
+// One tile over one row block. An iteration is a clock cycle: a word arrives, a beat of the next tile arrives, four
+// vectors are multiplied, one result of the previous pass leaves.
+void RunPass(const Command& command, uint16_t base, const TileBuffer& tile, int first_group, int groups,
+             EngineMemory& memory, Drain& drain, TileLoader& loader, TileBuffer& next_tile, BeatStream& tiles,
+             BeatStream& words, ResultStream& results) {
+  const bool gathers = command.opcode == kEngineOpcodeGemm;
+  const bool is_unsigned = (command.flags >> kFlagUnsignedSource) & 1;
+  const int cycles = groups > kArrayOutputs ? groups : kArrayOutputs;
+  Accumulators accumulators = {};
+#pragma HLS ARRAY_PARTITION variable = accumulators.value complete dim = 0
+Pass_Cycle:
+  for (int cycle = 0; cycle < cycles; ++cycle) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS DEPENDENCE variable = memory.activation type = inter direction = RAW false
+    Beat beat;
+    if (words.read_nb(beat)) StoreWord(beat, memory);
+    if (!loader.done() && tiles.read_nb(beat)) loader.Accept(beat, next_tile);
+    if (cycle < groups) {
+      const int group = first_group + cycle;
+      uint16_t address[kArrayInputs];
+    Pass_Address:
+      for (int i = 0; i < kArrayInputs; ++i) {
+#pragma HLS UNROLL
+        address[i] = uint16_t(base + (gathers ? tile.index[group][i] : cycle * kArrayInputs + i));
+      }
+      MacCycle(ReadOperand(memory, address, is_unsigned), tile.weight[group], accumulators);
+    }
+    if (cycle < drain.words) results.write(Requantize(drain, cycle, command, memory));
+  }
+  drain.accumulators = accumulators;
+  drain.words = kArrayOutputs;
+Pass_Parameter:
+  for (int feature = 0; feature < kArrayOutputs; ++feature) {
+#pragma HLS UNROLL
+    drain.parameter[feature] = tile.parameter[feature];
+  }
+}
+
+// Send the last pass of a command.
+void FinishDrain(const Command& command, EngineMemory& memory, Drain& drain, BeatStream& words,
+                 ResultStream& results) {
+Drain_Word:
+  for (int feature = 0; feature < drain.words; ++feature) {
+#pragma HLS PIPELINE II = 1
+    Beat beat;
+    if (words.read_nb(beat)) StoreWord(beat, memory);
+    results.write(Requantize(drain, feature, command, memory));
+  }
+  drain.words = 0;
+}
+
+void FinishTile(TileLoader& loader, TileBuffer& tile, BeatStream& tiles) {
+Load_Beat:
+  while (!loader.done()) {
+#pragma HLS PIPELINE II = 1
+    loader.Accept(tiles.read(), tile);
+  }
+}
+
+// Weight GEMM: each tile is loaded once and replayed for every row block, the next one loading behind it.
+void RunGemm(const Command& command, EngineMemory& memory, BeatStream& tiles, BeatStream& words,
+             ResultStream& results) {
+  TileLoader loader;
+  Drain drain;
+  drain.words = 0;
+  loader.Start();
+  FinishTile(loader, memory.tile[0], tiles);
+Gemm_Tile:
+  for (int number = 0; number < command.tiles; ++number) {
+    TileBuffer& tile = memory.tile[number & 1];
+    TileBuffer& next_tile = memory.tile[(number + 1) & 1];
+    if (number + 1 < command.tiles) loader.Start();
+  Gemm_RowBlock:
+    for (int row = command.row_first; row < command.row_first + command.row_count; ++row) {
+      const uint16_t base = uint16_t(command.source + row * command.source_stride);
+      RunPass(command, base, tile, 0, tile.groups, memory, drain, loader, next_tile, tiles, words, results);
+    }
+    FinishTile(loader, next_tile, tiles);
+  }
+  FinishDrain(command, memory, drain, words, results);
+}
+
+// Keys become weights as they are: half a word is the 16 weights of one head feature.
+void LoadKeys(const Command& command, EngineMemory& memory) {
+  const int groups = command.head_size / kArrayInputs;
+Keys_Tile:
+  for (int tile = 0; tile < command.tiles; ++tile) {
+    const int base = command.weight + tile / 2 * command.weight_stride;
+    const int half = (tile & 1) * kArrayOutputs;
+  Keys_Feature:
+    for (int feature = 0; feature < command.head_size; ++feature) {
+#pragma HLS PIPELINE II = 1
+      const Word word = memory.activation[0][base + feature];
+      Beat& beat = memory.tile[kKeyHalf].weight[tile * groups + feature / kArrayInputs];
+    Keys_Lane:
+      for (int lane = 0; lane < kArrayOutputs; ++lane) {
+#pragma HLS UNROLL
+        beat.byte[feature % kArrayInputs * kArrayOutputs + lane] = uint8_t(word.lane[half + lane]);
+      }
+    }
+  }
+}
+
+// Values are transposed: the weights of a key are 16 features of one token.
+void LoadValues(const Command& command, EngineMemory& memory) {
+  const int groups = CeilDivide(command.keys, kArrayInputs);
+  const int groups_per_word = kWordTokens / kArrayInputs;
+Values_Tile:
+  for (int tile = 0; tile < command.tiles; ++tile) {
+  Values_RowBlock:
+    for (int row = 0; row < CeilDivide(command.keys, kWordTokens); ++row) {
+      Word words[kArrayOutputs];
+#pragma HLS ARRAY_PARTITION variable = words complete dim = 0
+    Values_Feature:
+      for (int feature = 0; feature < kArrayOutputs; ++feature) {
+#pragma HLS PIPELINE II = 1
+        words[feature] =
+            memory.activation[0][command.weight + row * command.weight_stride + tile * kArrayOutputs + feature];
+      }
+    Values_Group:
+      for (int group = 0; group < groups_per_word; ++group) {
+#pragma HLS PIPELINE II = 1
+        const int position = row * groups_per_word + group;
+        if (position >= groups) break;
+        Beat beat;
+      Values_Byte:
+        for (int byte = 0; byte < kPacketBeatBytes; ++byte) {
+#pragma HLS UNROLL
+          beat.byte[byte] = uint8_t(words[byte % kArrayOutputs].lane[group * kArrayInputs + byte / kArrayOutputs]);
+        }
+        memory.tile[kValueHalf].weight[tile * groups + position] = beat;
+      }
+    }
+  }
+}
+
+// Scores (queries x keys) or context (probabilities x values) of one head and the row blocks of a command.
+void RunAttention(const Command& command, EngineMemory& memory, BeatStream& tiles, BeatStream& words,
+                  ResultStream& results) {
+  const bool is_scores = command.opcode == kEngineOpcodeScores;
+  const int groups = CeilDivide(is_scores ? int(command.head_size) : int(command.keys), kArrayInputs);
+  const TileBuffer& operand = memory.tile[is_scores ? kKeyHalf : kValueHalf];
+  if ((command.flags >> kFlagReload) & 1) {
+    if (is_scores) {
+      LoadKeys(command, memory);
+    } else {
+      LoadValues(command, memory);
+    }
+  }
+  TileLoader no_tile;
+  Drain drain;
+  drain.words = 0;
+Attention_RowBlock:
+  for (int row = command.row_first; row < command.row_first + command.row_count; ++row) {
+    const uint16_t base = uint16_t(command.source + row * command.source_stride);
+  Attention_Tile:
+    for (int number = 0; number < command.tiles; ++number) {
+      RunPass(command, base, operand, number * groups, groups, memory, drain, no_tile, memory.tile[0], tiles, words,
+              results);
+    }
+  }
+  FinishDrain(command, memory, drain, words, results);
+}
+
+}  // namespace bertile
+
+void bertile_engine(bertile::Stream<bertile::Beat>& commands, bertile::Stream<bertile::Beat>& tiles,
+                    bertile::Stream<bertile::Beat>& words, bertile::Stream<bertile::WideWord>& results) {
+#pragma HLS INTERFACE axis port = commands register_mode = both register
+#pragma HLS INTERFACE axis port = tiles register_mode = both register
+#pragma HLS INTERFACE axis port = words register_mode = both register
+#pragma HLS INTERFACE axis port = results register_mode = both register
+#pragma HLS INTERFACE ap_ctrl_none port = return
+  using namespace bertile;
+  EngineMemory memory;
+#pragma HLS BIND_STORAGE variable = memory.activation type = ram_t2p impl = uram
+#pragma HLS ARRAY_PARTITION variable = memory.activation complete dim = 1
+#pragma HLS ARRAY_PARTITION variable = memory.activation block factor = kCapacityActivationBanks dim = 2
+#pragma HLS ARRAY_PARTITION variable = memory.row_scale complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = memory.tile complete dim = 1
+  memory.received = 0;
+  bool running = true;
+Launch_Command:
+  while (running) {
+    const Beat beat = commands.read();
+    const Command command = DecodeCommand(beat.byte);
+    AwaitWords(command.await_words, words, memory);
+    switch (command.opcode) {
+      case kEngineOpcodeGemm:
+        RunGemm(command, memory, tiles, words, results);
+        break;
+      case kEngineOpcodeScores:
+      case kEngineOpcodeContext:
+        RunAttention(command, memory, tiles, words, results);
+        break;
+      default:
+        running = false;
+    }
+  }
+}

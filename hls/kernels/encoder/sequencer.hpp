@@ -1,0 +1,268 @@
+// The program sequencer (docs/program.md): descriptors in, commands for the engine and every stage out.
+#pragma once
+
+#include "commands.hpp"
+
+namespace bertile {
+
+// The streams the sequencer feeds.
+struct SequencerPorts {
+  Stream<Beat>& engine;
+  Stream<ReadRequest>& tiles;
+  Stream<ParameterRequest>& parameters;
+  Stream<NormCommand>& loads;
+  Stream<RouteCommand>& route;
+  Stream<ActivateCommand>& activate;
+  Stream<SoftmaxCommand>& softmax_scan;
+  Stream<SoftmaxCommand>& softmax_exponentiate;
+  Stream<NormCommand>& norm_accumulate;
+  Stream<NormCommand>& norm_apply;
+  Stream<RouteCommand>& merge;
+  Stream<NormCommand>& store;
+};
+
+// One query row block of one head: scores issued, context to follow.
+struct AttentionStep {
+  Descriptor descriptor;
+  LaunchSequence sequence;
+  uint8_t row;
+  uint16_t slot;
+  uint32_t await_words;  // its softmax output has arrived
+};
+
+class Sequencer {
+ public:
+  Sequencer(const Launch& launch, const LaunchSequence* sequences, SequencerPorts ports)
+      : launch_(launch), sequences_(sequences), ports_(ports) {}
+
+  // Returns an error code; `kErrorNone` goes on.
+  uint32_t Execute(const Descriptor& descriptor) {
+    if (descriptor.opcode != kOpcodeAttention) FlushContexts();
+    switch (descriptor.opcode) {
+      case kOpcodeTables:
+        IssueTables(descriptor);
+        return kErrorNone;
+      case kOpcodeLoad:
+        IssueLoad(descriptor);
+        return kErrorNone;
+      case kOpcodeGemm:
+        return IssueGemm(descriptor);
+      case kOpcodeAttention:
+        IssueAttention(descriptor);
+        return kErrorNone;
+      default:
+        return kErrorOpcode;
+    }
+  }
+
+  // Let every stage end.
+  void Finish() {
+    FlushContexts();
+    SendEngine(NewCommand(kEngineOpcodeHalt));
+    ports_.tiles.write(ReadRequest{0, 0});
+    ports_.parameters.write(ParameterRequest{{0, 0}, kForExponential});
+    const NormCommand norm_end = {};
+    ports_.loads.write(norm_end);
+    ports_.route.write(RouteCommand{kActivatePath, 0});
+    const ActivateCommand activate_end = {};
+    ports_.activate.write(activate_end);
+    const SoftmaxCommand softmax_end = {};
+    ports_.softmax_scan.write(softmax_end);
+    ports_.softmax_exponentiate.write(softmax_end);
+    ports_.norm_accumulate.write(norm_end);
+    ports_.norm_apply.write(norm_end);
+    ports_.merge.write(RouteCommand{kActivatePath, 0});
+    ports_.store.write(norm_end);
+  }
+
+ private:
+  Command NewCommand(uint8_t opcode) const {
+    Command command = {};
+    command.opcode = opcode;
+    command.await_words = words_;
+    return command;
+  }
+
+  void SendEngine(const Command& command) {
+    Beat beat = {};
+    EncodeCommand(command, beat.byte);
+    ports_.engine.write(beat);
+  }
+
+  Region RegionOf(const Descriptor& descriptor) const {
+    const int left = int(launch_.row_blocks) - int(descriptor.row_first);
+    const int rows = left < int(descriptor.row_count) ? left : int(descriptor.row_count);
+    Region region = {descriptor.tiles, descriptor.row_first, uint16_t(rows > 0 ? rows : 0), descriptor.target,
+                     descriptor.target_stride};
+    return region;
+  }
+
+  void RequestParameters(const Descriptor& descriptor, ParameterTarget target) {
+    ports_.parameters.write(ParameterRequest{{descriptor.parameter_offset, descriptor.parameter_beats}, target});
+  }
+
+  // Words on their way to the engine, in the order in which MergeWords passes them on.
+  void Expect(Path path, uint32_t count) {
+    ports_.merge.write(RouteCommand{path, count});
+    words_ += count;
+  }
+
+  void IssueTables(const Descriptor& descriptor) {
+    RequestParameters(descriptor, kForExponential);
+    SoftmaxCommand command = {};
+    command.kind = kSoftmaxTable;
+    ports_.softmax_exponentiate.write(command);
+  }
+
+  void IssueLoad(const Descriptor& descriptor) {
+    const NormCommand command = {RegionOf(descriptor), true, true, false, 0};
+    if (command.region.row_count == 0) return;
+    ports_.loads.write(command);
+    ports_.norm_apply.write(command);
+    Expect(kNormPath, RegionWords(command.region));
+    projection_words_ = words_;
+  }
+
+  uint32_t IssueGemm(const Descriptor& descriptor) {
+    if (descriptor.post > kPostLayernorm) return kErrorOpcode;
+    const Region region = RegionOf(descriptor);
+    if (region.row_count == 0) return kErrorNone;
+    ports_.tiles.write(ReadRequest{descriptor.tile_offset, descriptor.tile_beats});
+    SendGemm(descriptor, region);
+    const uint32_t count = RegionWords(region);
+    if (descriptor.post == kPostLayernorm) {
+      RequestParameters(descriptor, kForNorm);
+      ports_.route.write(RouteCommand{kNormPath, count});
+      SendNorm(descriptor, region);
+      Expect(kNormPath, count);
+    } else {
+      const bool look_up = descriptor.post == kPostActivation;
+      if (look_up) RequestParameters(descriptor, kForActivation);
+      ports_.route.write(RouteCommand{kActivatePath, count});
+      ports_.activate.write(ActivateCommand{region, look_up});
+      Expect(kActivatePath, count);
+    }
+    projection_words_ = words_;
+    return kErrorNone;
+  }
+
+  void SendGemm(const Descriptor& descriptor, const Region& region) {
+    const int bits = descriptor.post == kPostNone ? 8 : descriptor.post == kPostActivation ? kLawGeluIndexBits : 16;
+    Command command = NewCommand(kEngineOpcodeGemm);
+    command.flags = descriptor.flags & (1 << kFlagUnsignedSource);
+    command.row_first = uint8_t(region.row_first);
+    command.row_count = uint8_t(region.row_count);
+    command.source = descriptor.source;
+    command.source_stride = descriptor.source_stride;
+    command.tiles = descriptor.tiles;
+    SetLimits(command, bits);
+    SendEngine(command);
+  }
+
+  void SendNorm(const Descriptor& descriptor, const Region& region) {
+    const bool is_traced = (launch_.flags >> kLaunchFlagTrace) & (descriptor.flags >> kFlagTrace) & 1;
+    const uint32_t slot_words = uint32_t(launch_.row_blocks) * launch_.hidden;
+    const bool is_result = (descriptor.flags >> kFlagStore) & 1;
+    const NormCommand command = {region, false, !is_result, is_traced || is_result,
+                                 is_traced ? descriptor.trace_slot * slot_words : 0};
+    ports_.norm_accumulate.write(command);
+    ports_.norm_apply.write(command);
+    if (command.store) ports_.store.write(command);
+  }
+
+  // Contexts follow their scores two steps behind, so that softmax runs behind the array.
+  void IssueAttention(const Descriptor& descriptor) {
+  Attention_Sequence:
+    for (int s = 0; s < launch_.sequences; ++s) {
+      const LaunchSequence sequence = sequences_[s];
+    Attention_Row:
+      for (int row = 0; row < CeilDivide(sequence.tokens, kWordTokens); ++row) {
+        if (pending_ == kCapacityProbabilitySlots) IssueContext();
+        IssueScores(descriptor, sequence, row);
+      }
+    }
+  }
+
+  void IssueScores(const Descriptor& descriptor, const LaunchSequence& sequence, int row) {
+    AttentionStep step = {descriptor, sequence, uint8_t(row), next_slot_, 0};
+    next_slot_ = uint16_t((next_slot_ + 1) % kCapacityProbabilitySlots);
+    const int tiles = CeilDivide(sequence.tokens, kArrayOutputs);
+    Command command = AttentionCommand(step, kEngineOpcodeScores);
+    command.await_words = projection_words_;
+    command.row_first = uint8_t(sequence.row_first + row);
+    command.source = descriptor.source;
+    command.source_stride = descriptor.source_stride;
+    command.weight = uint16_t(descriptor.key + sequence.row_first * descriptor.source_stride);
+    command.tiles = uint16_t(tiles);
+    command.multiplier = descriptor.score_multiplier;
+    command.shift = descriptor.score_shift;
+    SetLimits(command, 16);
+    SendEngine(command);
+    ports_.route.write(RouteCommand{kSoftmaxPath, uint32_t(tiles * kArrayOutputs)});
+    const SoftmaxCommand softmax = {kSoftmaxRow, sequence.tokens, SlotAddress(step), step.slot,
+                                    descriptor.context_numerator};
+    ports_.softmax_scan.write(softmax);
+    ports_.softmax_exponentiate.write(softmax);
+    Expect(kSoftmaxPath, uint32_t(tiles * kArrayOutputs + 2));
+    step.await_words = words_;
+    steps_[(first_pending_ + pending_) % kCapacityProbabilitySlots] = step;
+    ++pending_;
+  }
+
+  void IssueContext() {
+    const AttentionStep step = steps_[first_pending_];
+    first_pending_ = (first_pending_ + 1) % kCapacityProbabilitySlots;
+    --pending_;
+    const Descriptor& descriptor = step.descriptor;
+    Command command = AttentionCommand(step, kEngineOpcodeContext);
+    command.flags |= 1 << kFlagUnsignedSource;
+    command.await_words = step.await_words;
+    command.source = SlotAddress(step);
+    command.weight = uint16_t(descriptor.value + step.sequence.row_first * descriptor.source_stride);
+    command.tiles = uint16_t(descriptor.head_size / kArrayOutputs);
+    command.shift = descriptor.context_shift;
+    command.row_scale_slot = step.slot;
+    SetLimits(command, 8);
+    SendEngine(command);
+    const Region region = {command.tiles, uint16_t(step.sequence.row_first + step.row), 1, descriptor.target,
+                           descriptor.target_stride};
+    ports_.route.write(RouteCommand{kActivatePath, RegionWords(region)});
+    ports_.activate.write(ActivateCommand{region, false});
+    Expect(kActivatePath, RegionWords(region));
+  }
+
+  void FlushContexts() {
+    while (pending_ > 0) IssueContext();
+  }
+
+  Command AttentionCommand(const AttentionStep& step, uint8_t opcode) const {
+    Command command = NewCommand(opcode);
+    command.flags = step.row == 0 ? 1 << kFlagReload : 0;
+    command.row_count = 1;
+    command.weight_stride = step.descriptor.source_stride;
+    command.keys = step.sequence.tokens;
+    command.head_size = step.descriptor.head_size;
+    return command;
+  }
+
+  static uint16_t SlotAddress(const AttentionStep& step) {
+    return uint16_t(step.descriptor.probability + step.slot * kCapacityTokens);
+  }
+
+  static void SetLimits(Command& command, int bits) {
+    command.limit_low = int16_t(-(1 << (bits - 1)));
+    command.limit_high = int16_t((1 << (bits - 1)) - 1);
+  }
+
+  const Launch launch_;
+  const LaunchSequence* sequences_;
+  SequencerPorts ports_;
+  uint32_t words_ = 0;             // sent to the engine when everything issued so far is done
+  uint32_t projection_words_ = 0;  // the same after the last gemm or load
+  AttentionStep steps_[kCapacityProbabilitySlots];
+  int first_pending_ = 0;
+  int pending_ = 0;
+  uint16_t next_slot_ = 0;
+};
+
+}  // namespace bertile

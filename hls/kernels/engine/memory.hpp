@@ -1,0 +1,62 @@
+// The engine's memories: activations, row scales, and the two halves of the tile memory.
+#pragma once
+
+#include "types.hpp"
+
+namespace bertile {
+
+static const int kGroupsPerPacket = kPacketVectors / kPacketVectorsPerBeat;
+
+// One output tile ready for the array: per-feature parameters and, for each cycle, four weight vectors and the
+// addresses of their input features.
+struct TileBuffer {
+  Beat weight[kCapacityTileBeats];
+  uint16_t index[kCapacityTileBeats][kArrayInputs];
+  TileParameter parameter[kArrayOutputs];
+  int groups;
+};
+
+struct EngineMemory {
+  // Two copies with two ports each: four random reads a cycle.
+  Word activation[2][kCapacityActivationWords];
+  uint16_t row_scale[kCapacityProbabilitySlots][kWordTokens];
+  TileBuffer tile[2];
+  uint32_t received;  // words since the launch began
+};
+
+// Scores and context keep their operands where a gemm keeps its tiles.
+static const int kKeyHalf = 0;
+static const int kValueHalf = 1;
+
+static_assert(kCapacityTokens / kArrayOutputs * kCapacityHeadSizes / kArrayInputs <= kCapacityTileBeats,
+              "the keys of a head fit one half of the tile memory");
+static_assert(kCapacityHeadSizes / kArrayOutputs * kCapacityTokens / kArrayInputs <= kCapacityTileBeats,
+              "the values of a head fit one half of the tile memory");
+static_assert(kCapacityFfn / kArrayInputs <= kCapacityTileBeats, "a dense tile of the widest matrix fits");
+static_assert((1 << kPacketIndexBits) >= kCapacityFfn, "an index entry can name every input feature");
+
+// Store one word from the encoder at its address.
+inline void StoreWord(const Beat& beat, EngineMemory& memory) {
+#pragma HLS INLINE
+  const EngineWord header = DecodeEngineWord(beat.byte);
+  if (header.kind == kWordKindRowScale) {
+    const int slot = header.address >> 1;
+    const int half = (header.address & 1) * kWordTokens / 2;
+  RowScale_Lane:
+    for (int lane = 0; lane < kWordTokens / 2; ++lane) {
+#pragma HLS UNROLL
+      memory.row_scale[slot][half + lane] = uint16_t(beat.byte[2 * lane] | beat.byte[2 * lane + 1] << 8);
+    }
+  } else {
+  Store_Lane:
+    for (int lane = 0; lane < kWordTokens; ++lane) {
+#pragma HLS UNROLL
+      const int8_t value = int8_t(beat.byte[lane]);
+      memory.activation[0][header.address].lane[lane] = value;
+      memory.activation[1][header.address].lane[lane] = value;
+    }
+  }
+  ++memory.received;
+}
+
+}  // namespace bertile

@@ -1,0 +1,32 @@
+// The C interface of the C-simulation, for Python (bertile.devices.csim).
+#include <cstring>
+
+#include "compute_unit.hpp"
+
+extern "C" {
+
+uint64_t bertile_csim_spec_digest() { return bertile::kSpecDigest; }
+
+// Pointers are to the buffers a host gives the kernel. Returns 0, or 1 with the reason in `error`.
+int bertile_csim_launch(const uint8_t* program, const uint8_t* weights, const uint8_t* parameters,
+                        const uint8_t* launch, const int8_t* input, int8_t* output, uint8_t* status,
+                        double deadlock_seconds, char* error, size_t error_bytes) {
+  using namespace bertile;
+  const ComputeUnitMemory memory = {reinterpret_cast<const Beat*>(program),
+                                    reinterpret_cast<const Beat*>(weights),
+                                    reinterpret_cast<const Beat*>(parameters),
+                                    reinterpret_cast<const Beat*>(launch),
+                                    reinterpret_cast<const Word*>(input),
+                                    reinterpret_cast<Word*>(output),
+                                    reinterpret_cast<Beat*>(status)};
+  std::string why;
+  try {
+    why = RunComputeUnit(memory, deadlock_seconds);
+  } catch (const std::exception& exception) {
+    why = exception.what();
+  }
+  std::strncpy(error, why.c_str(), error_bytes - 1);
+  error[error_bytes - 1] = 0;
+  return why.empty() ? 0 : 1;
+}
+}

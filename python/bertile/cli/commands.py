@@ -1,0 +1,252 @@
+"""The commands behind `bertile.cli.main`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from bertile.cli.console import output, print_json, progress_bar, warn, working
+from bertile.config.spec import load_spec
+from bertile.errors import BertileError, CapacityError
+from bertile.inference import compare_devices, mean_pool, run_sequences
+from bertile.pack.container import load_packed, save_packed
+from bertile.pack.packer import PackedModel, packed_sparsity, tile_vector_counts
+from bertile.perf.cycles import estimate_cycles, target_clocks
+
+SPEC = load_spec()
+# Lengths of `check`: one token, a row block less and more than full, several blocks, unequal neighbours.
+CHECK_LENGTHS = (1, 32, 45, 128)
+
+
+def prune(
+    source: str | None,
+    config: str | None,
+    layers: int | None,
+    seed: int,
+    pattern_text: str,
+    sparsity: float,
+    scope: str,
+    norm: str,
+    folder: Path,
+) -> None:
+    """Load or make the model, prune it, write the folder."""
+    from bertile.models.load import check_capacity, load_model, random_model
+    from bertile.prune.magnitude import prune_magnitude, save_pruned
+    from bertile.prune.pattern import parse_pattern
+
+    pattern = parse_pattern(pattern_text)
+    if (source is None) == (config is None):
+        raise BertileError("give either a model (minilm, a folder, an id) or --config NAME")
+    if config is None and layers is not None:
+        raise BertileError("--layers goes with --config")
+    with working(f"loading {source or config}"):
+        model = load_model(source) if source else random_model(config, layers, seed)
+        check_capacity(model.config)
+        result = prune_magnitude(model, pattern, sparsity, scope, norm)
+        save_pruned(result, folder)
+    if result.model.synthetic:
+        warn("random weights: good for shapes and cycles, never for accuracy")
+    output.print(f"{folder}: {model.name}, {pattern} blocks, {result.sparsity:.1%} of the encoder's weights removed")
+
+
+def pack(source: str, file: Path, calibrate: Path | None) -> None:
+    """Load, quantize, pack, write."""
+    from bertile.models.load import load_model
+    from bertile.workflow import pack_model
+
+    if file.is_dir():
+        raise BertileError(f"{file} is a folder; -o names a file")
+    if not file.absolute().parent.is_dir():
+        raise BertileError(f"{file.parent}: no such folder")
+    with working(f"loading {source}"):
+        model = load_model(source)
+    with progress_bar("quantizing") as quantizing, progress_bar("packing") as packing:
+        packed = pack_model(model, source, calibrate, quantizing, packing)
+    if model.synthetic:
+        warn("random weights: good for shapes and cycles, never for accuracy")
+    with working(f"writing {file}"):
+        save_packed(packed, file)
+    output.print(
+        f"{file}: {packed.config.layers} layers, {packed_sparsity(packed):.1%} sparse, "
+        f"{len(packed.weights) * SPEC.packet.beat_bytes / 1e6:.1f} MB of weight tiles"
+    )
+
+
+def inspect(file: Path, tokens: int, as_json: bool) -> None:
+    """Print the summary of a packed model."""
+    packed = load_packed(file)
+    summary = summarize(packed, checked_tokens(packed, tokens))
+    if as_json:
+        print_json(summary)
+        return
+    table = Table(title=str(file), show_header=False)
+    for key, value in summary.items():
+        if key not in ("matrices", "provenance", "projected_ms"):
+            table.add_row(key, str(value))
+    for clock, milliseconds in summary["projected_ms"].items():
+        table.add_row(f"latency at {clock} MHz", f"{milliseconds:.3f} ms, projected, not measured on a board")
+    output.print(table)
+    matrices = Table("layer", "matrix", "out x in", "vectors", "sparsity", title="weight matrices")
+    for row in summary["matrices"]:
+        shape = f"{row['outputs']} x {row['inputs']}"
+        matrices.add_row(str(row["layer"]), row["matrix"], shape, str(row["vectors"]), f"{row['sparsity']:.1%}")
+    output.print(matrices)
+
+
+def summarize(packed: PackedModel, tokens: int) -> dict:
+    """What `inspect` prints, as data."""
+    matrices = []
+    for layer in range(packed.config.layers):
+        for matrix in packed.layers[layer].matrices:
+            counts = tile_vector_counts(packed, layer, matrix)
+            inputs = packed.matrix_inputs(matrix)
+            matrices.append(
+                {
+                    "layer": layer,
+                    "matrix": matrix,
+                    "outputs": len(counts) * SPEC.array.outputs,
+                    "inputs": inputs,
+                    "vectors": int(counts.sum()),
+                    "sparsity": 1 - float(counts.sum()) / (len(counts) * inputs),
+                }
+            )
+    cycles = estimate_cycles(packed, [tokens])
+    config = packed.config
+    return {
+        "model": packed.provenance.get("model"),
+        "synthetic": packed.provenance.get("synthetic"),
+        "layers": config.layers,
+        "hidden": config.hidden,
+        "ffn": config.ffn,
+        "heads": config.heads,
+        "sparsity": packed_sparsity(packed),
+        "weight_bytes": packed.weights.size,
+        "parameter_bytes": packed.parameters.size,
+        "program_bytes": packed.program.size,
+        "spec_digest": SPEC.digest,
+        "tokens": tokens,
+        "estimated_cycles": cycles.total,
+        "estimated_cycles_by_part": vars(cycles),
+        "projected_ms": {str(clock): cycles.total / clock / 1e3 for clock in target_clocks()},
+        "provenance": packed.provenance,
+        "matrices": matrices,
+    }
+
+
+def checked_tokens(packed: PackedModel, tokens: int) -> int:
+    """A sequence length that the model and the accelerator can do."""
+    from bertile.text import token_limit
+
+    limit = token_limit(packed.config)
+    if not 1 <= tokens <= limit:
+        raise CapacityError(f"{tokens} tokens: this model takes 1 to {limit}")
+    return tokens
+
+
+def run(file: Path, text: str, device_name: str, as_json: bool) -> None:
+    """Encode the lines of a text."""
+    from bertile.devices.registry import open_device
+    from bertile.text import TextEncoder, non_empty, read_lines
+
+    lines = non_empty(sys.stdin.read().splitlines(), "standard input") if text == "-" else read_lines(Path(text))
+    packed = load_packed(file)
+    sequences = TextEncoder(packed.tokenizer, packed.config).encode(lines, warn)
+    with working(f"opening {device_name}"):
+        device = open_device(device_name, packed)
+    with progress_bar(f"encoding on {device_name}") as progress:
+        embeddings = mean_pool(run_sequences(packed, device, sequences, progress))
+    if as_json:
+        rows = [{"text": line, "embedding": row.tolist()} for line, row in zip(lines, embeddings, strict=True)]
+        print_json({"device": device_name, "hidden": packed.config.hidden, "sentences": rows})
+    elif len(lines) == 1:
+        output.print(" ".join(f"{value:.5f}" for value in embeddings[0]), highlight=False)
+    else:
+        output.print(nearest_table(lines, embeddings))
+
+
+def nearest_table(lines: list[str], embeddings: np.ndarray) -> Table:
+    """Each sentence with the most similar other one."""
+    similarity = embeddings @ embeddings.T
+    np.fill_diagonal(similarity, -np.inf)
+    table = Table("sentence", "nearest", "cosine")
+    for index, nearest in enumerate(similarity.argmax(axis=1)):
+        table.add_row(lines[index], lines[nearest], f"{similarity[index, nearest]:.3f}")
+    return table
+
+
+def check(file: Path, device_name: str, tokens: int | None, seed: int, as_json: bool) -> int:
+    """Compare; returns the exit code."""
+    from bertile.devices.registry import open_device
+    from bertile.text import random_sequences, token_limit
+
+    packed = load_packed(file)
+    limit = token_limit(packed.config)
+    lengths = [checked_tokens(packed, tokens)] if tokens is not None else [n for n in CHECK_LENGTHS if n <= limit]
+    with working(f"opening {device_name}"):
+        reference, device = open_device("integer", packed), open_device(device_name, packed)
+    sequences = random_sequences(packed.config, lengths, seed)
+    with working(f"comparing {device_name} with the integer reference"):
+        comparison = compare_devices(packed, reference, device, sequences)
+    if as_json:
+        print_json(comparison.to_json())
+    else:
+        output.print(
+            f"{comparison.compared} values of {packed.config.layers} layers compared on {device_name}, "
+            f"{comparison.mismatches} mismatches"
+        )
+        if comparison.first_mismatch:
+            output.print(f"first: {comparison.first_mismatch}")
+    return 1 if comparison.mismatches else 0
+
+
+def evaluate(target: Path, task_name: str, data: Path, device_name: str, as_json: bool) -> None:
+    """Score the dev set of a task."""
+    from bertile.evaluate import find_split, read_similarity, similarity_score
+    from bertile.text import TextEncoder
+
+    task = read_similarity(find_split(data, task_name, "dev"))
+    if device_name == "fp32":
+        tokenizer, config, hidden_states = open_fp32(target)
+    else:
+        tokenizer, config, hidden_states = open_packed(target, device_name)
+    token_ids = TextEncoder(tokenizer, config).encode([*task.first, *task.second], warn)
+    score = similarity_score(task, token_ids, hidden_states)
+    result = {"task": task_name, "device": device_name, "metric": "spearman", "score": score, "pairs": len(task.first)}
+    if as_json:
+        print_json(result)
+    else:
+        output.print(f"{task_name} dev, {device_name}: Spearman {score:.4f} over {len(task.first)} pairs")
+
+
+def open_packed(file: Path, device_name: str):
+    """Tokenizer, config and a function to hidden states of a packed model on a device."""
+    from bertile.devices.registry import open_device
+
+    packed = load_packed(file)
+    with working(f"opening {device_name}"):
+        device = open_device(device_name, packed)
+
+    def hidden_states(sequences: list[np.ndarray]) -> list[np.ndarray]:
+        with progress_bar(f"evaluating on {device_name}") as progress:
+            return run_sequences(packed, device, sequences, progress)
+
+    return packed.tokenizer, packed.config, hidden_states
+
+
+def open_fp32(target: Path):
+    """The same for the FP32 model: of a folder, or of the folder a packed model came from."""
+    from bertile.golden.fp32 import run_fp32
+    from bertile.models.load import load_model
+    from bertile.workflow import fp32_source, tokenizer_json
+
+    with working("loading the FP32 model"):
+        model = load_model(str(target) if target.is_dir() else fp32_source(load_packed(target)))
+
+    def hidden_states(sequences: list[np.ndarray]) -> list[np.ndarray]:
+        with progress_bar("evaluating in FP32") as progress:
+            return run_fp32(model, sequences, progress)
+
+    return tokenizer_json(model), model.config, hidden_states

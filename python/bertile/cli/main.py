@@ -1,0 +1,132 @@
+"""`bertile`: the command line. Each command reads its input, calls one function, and prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bertile import __version__
+from bertile.cli import commands
+from bertile.cli.console import messages
+from bertile.errors import BertileError
+
+app = typer.Typer(
+    name="bertile",
+    help="Block-sparse INT8 BERT encoders for an Alveo U200, bit-exact and checkable on a laptop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Model = Annotated[str | None, typer.Argument(help="minilm, a folder, or a Hugging Face id.")]
+File = Annotated[Path, typer.Argument(help="A .bertile file.", show_default=False)]
+DeviceName = Annotated[str, typer.Option("--device", help="integer or csim.")]
+
+
+@app.command()
+def prune(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.", show_default=False)],
+    model: Model = None,
+    config: Annotated[str | None, typer.Option(help="Random weights of this shape, such as bert-base.")] = None,
+    layers: Annotated[int | None, typer.Option(help="With --config: number of layers.")] = None,
+    seed: Annotated[int, typer.Option(help="With --config: seed of the weights.")] = 0,
+    pattern: Annotated[str, typer.Option(help="Block KxN: K input by N output features, N a multiple of 16.")] = "1x16",
+    sparsity: Annotated[float, typer.Option(help="Share of the blocks to remove, in [0, 1).")] = 0.5,
+    scope: Annotated[str, typer.Option(help="uniform: each matrix alike; global: one threshold.")] = "uniform",
+    norm: Annotated[str, typer.Option(help="Block norm: l1 or l2.")] = "l2",
+) -> None:
+    """Prune a model in one shot, by block norm. Writes an ordinary Hugging Face folder and its masks."""
+    commands.prune(model, config, layers, seed, pattern, sparsity, scope, norm, output)
+
+
+@app.command()
+def pack(
+    model: Annotated[str, typer.Argument(help="A folder written by prune, minilm, a folder, or an id.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.", show_default=False)],
+    calibrate: Annotated[Path | None, typer.Option(help="Text file to calibrate on, a sentence a line.")] = None,
+) -> None:
+    """Quantize to INT8 and pack as weight tiles: a .bertile file."""
+    commands.pack(model, output, calibrate)
+
+
+@app.command()
+def inspect(
+    file: File,
+    tokens: Annotated[int, typer.Option(help="Sequence length of the cycle estimate.")] = 128,
+    json: Json = False,
+) -> None:
+    """Show what a packed model holds, and its estimated cycles."""
+    commands.inspect(file, tokens, json)
+
+
+@app.command()
+def run(
+    file: File,
+    text: Annotated[str, typer.Option(help="Text file, a sentence a line; - for standard input.")],
+    device: DeviceName = "integer",
+    json: Json = False,
+) -> None:
+    """Encode sentences; print the nearest sentence of each, or with --json their embeddings."""
+    commands.run(file, text, device, json)
+
+
+@app.command()
+def check(
+    file: File,
+    device: DeviceName = "csim",
+    tokens: Annotated[int | None, typer.Option(help="One sequence of this length, not several ragged ones.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random token ids.")] = 0,
+    json: Json = False,
+) -> None:
+    """Compare a device with the integer reference, every value of every layer. Exit code 1 on a mismatch."""
+    raise typer.Exit(commands.check(file, device, tokens, seed, json))
+
+
+@app.command()
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A .bertile file; with --device fp32 also a model folder.")],
+    task: Annotated[str, typer.Option(help="stsb.")],
+    data: Annotated[Path, typer.Option(help="Folder with the task's dev.tsv, or a GLUE folder.")],
+    device: Annotated[str, typer.Option("--device", help="integer, csim or fp32.")] = "integer",
+    json: Json = False,
+) -> None:
+    """Score a task's dev set."""
+    commands.evaluate(target, task, data, device, json)
+
+
+def version(value: bool) -> None:
+    if value:
+        print(f"bertile {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def app_main() -> None:
+    """Entry point: what a user can act on becomes one line and exit code 2."""
+    try:
+        app()
+    except BertileError as error:
+        messages.print(f"error: {error}", highlight=False, markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        messages.print("interrupted", highlight=False)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    app_main()

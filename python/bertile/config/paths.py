@@ -1,0 +1,9 @@
+"""Where the parts of a checkout are."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+SPEC_FILE = ROOT / "spec" / "accelerator.toml"
+TARGETS_DIR = ROOT / "spec" / "targets"
+HLS_DIR = ROOT / "hls"
+BUILD_DIR = ROOT / "build"

@@ -1,0 +1,1 @@
+"""Devices: the integer reference, the C-simulated accelerator, and how a launch is laid out for them."""

@@ -1,0 +1,106 @@
+"""A launch as hardware sees it: sequences in row blocks, the launch table, and words in memory order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bertile.config.spec import load_spec
+from bertile.errors import CapacityError, DeviceError
+from bertile.pack.packer import PackedModel
+
+SPEC = load_spec()
+BLOCK = SPEC.word.tokens
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Sequences laid end to end, each from the start of a row block.
+
+    rows [row_blocks * 32, hidden] int8, padding rows zero; spans: (first row, end row, tokens) of each sequence.
+    """
+
+    rows: np.ndarray
+    spans: list[tuple[int, int, int]]
+
+    @property
+    def row_blocks(self) -> int:
+        return len(self.rows) // BLOCK
+
+
+def row_blocks_of(tokens: int) -> int:
+    return -(-tokens // BLOCK)
+
+
+def lay_out(sequences: list[np.ndarray]) -> Launch:
+    """One launch of sequences [tokens, hidden] int8. Raises CapacityError when they do not fit one."""
+    if not sequences or any(len(sequence) == 0 for sequence in sequences):
+        raise CapacityError("a launch needs at least one sequence, and a sequence at least one token")
+    total = sum(row_blocks_of(len(sequence)) for sequence in sequences)
+    if total > SPEC.row_blocks or len(sequences) > SPEC.capacity.sequences:
+        raise CapacityError(
+            f"{len(sequences)} sequences in {total} row blocks; a launch holds {SPEC.capacity.sequences} in "
+            f"{SPEC.row_blocks}"
+        )
+    parts, spans, row = [], [], 0
+    for sequence in sequences:
+        padding = -len(sequence) % BLOCK
+        parts.append(np.pad(sequence, ((0, padding), (0, 0))))
+        spans.append((row, row + len(sequence) + padding, len(sequence)))
+        row = spans[-1][1]
+    return Launch(np.concatenate(parts), spans)
+
+
+def batch_launches(lengths: list[int]) -> list[list[int]]:
+    """Indices of sequences, in order, grouped so that each group fits one launch."""
+    groups: list[list[int]] = []
+    used = SPEC.row_blocks + 1
+    for index, tokens in enumerate(lengths):
+        blocks = row_blocks_of(tokens)
+        if used + blocks > SPEC.row_blocks or len(groups[-1]) == SPEC.capacity.sequences:
+            groups.append([])
+            used = 0
+        groups[-1].append(index)
+        used += blocks
+    return groups
+
+
+def to_words(rows: np.ndarray) -> np.ndarray:
+    """Rows [row_blocks * 32, features] as words [row_blocks, features, 32]: a word is one feature of 32 tokens."""
+    return np.ascontiguousarray(rows.reshape(-1, BLOCK, rows.shape[1]).transpose(0, 2, 1))
+
+
+def from_words(words: np.ndarray) -> np.ndarray:
+    """The inverse of `to_words`, over any leading axes."""
+    *lead, blocks, features, lanes = words.shape
+    return words.swapaxes(-1, -2).reshape(*lead, blocks * lanes, features)
+
+
+def encode_launch(packed: PackedModel, launch: Launch, trace: bool) -> np.ndarray:
+    """The launch table: two beats, [2, 64] uint8."""
+    variant = next(variant for variant in packed.variants if variant.row_blocks >= launch.row_blocks)
+    header = SPEC.records["launch"].encode(
+        magic=SPEC.contract.program_magic,
+        flags=trace << SPEC.launch_flag.trace,
+        spec_digest=SPEC.digest_word,
+        program_offset=variant.offset,
+        hidden=packed.config.hidden,
+        row_blocks=launch.row_blocks,
+        sequences=len(launch.spans),
+    )
+    entry = SPEC.records["launch_sequence"]
+    table = b"".join(entry.encode(row_first=first // BLOCK, tokens=tokens) for first, _, tokens in launch.spans)
+    return np.frombuffer(header + table.ljust(SPEC.packet.beat_bytes, b"\0"), np.uint8).reshape(2, -1)
+
+
+def check_status(status: np.ndarray) -> None:
+    """Raise DeviceError for the error a kernel reported in its status beat [64] uint8."""
+    record = SPEC.records["status"].decode(status.tobytes())[0]
+    if record["spec_digest"] != SPEC.digest_word:
+        raise DeviceError(
+            f"the kernel was built for spec {int(record['spec_digest']):016x}, this program has {SPEC.digest_word:016x}"
+        )
+    names = {code: name for name, code in vars(SPEC.error).items()}
+    if record["error"] != SPEC.error.none:
+        raise DeviceError(f"the kernel reports error {names.get(int(record['error']), record['error'])}")

@@ -1,0 +1,111 @@
+"""Running texts or token ids on a device, and comparing devices word for word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bertile.devices.launch import BLOCK, batch_launches, lay_out
+from bertile.devices.registry import Device
+from bertile.pack.packer import PackedModel
+
+Progress = Callable[[int, int], None]
+
+
+def no_progress(done: int, total: int) -> None:
+    """Ignore progress."""
+
+
+def quantize_input(packed: PackedModel, token_ids: np.ndarray) -> np.ndarray:
+    """Embed token ids [tokens] on the host and quantize: [tokens, hidden] int8 (docs/numerics.md, Input)."""
+    x = packed.embeddings.embed(token_ids)
+    return np.clip(np.rint(x / packed.input_scale), -128, 127).astype(np.int8)
+
+
+def run_sequences(
+    packed: PackedModel, device: Device, sequences: list[np.ndarray], progress: Progress = no_progress
+) -> list[np.ndarray]:
+    """Final hidden states [tokens, hidden] float32 of each sequence of token ids."""
+    results: list[np.ndarray] = []
+    for group in batch_launches([len(ids) for ids in sequences]):
+        inputs = [quantize_input(packed, sequences[index]) for index in group]
+        output = device.run(inputs)[-1]
+        for first, _, tokens in lay_out(inputs).spans:
+            results.append(output[first : first + tokens].astype(np.float32) * packed.output_scale[-1])
+        progress(len(results), len(sequences))
+    return results
+
+
+def mean_pool(hidden: list[np.ndarray]) -> np.ndarray:
+    """Sentence embeddings [sequences, hidden]: the mean over tokens, of length one."""
+    means = np.stack([states.mean(axis=0) for states in hidden])
+    return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Word-for-word comparison of a device with the integer reference over every layer's output, padding included."""
+
+    device: str
+    compared: int
+    mismatches: int
+    launches: int
+    tokens: tuple[int, ...]
+    first_mismatch: str | None
+
+    def to_json(self) -> dict:
+        return {**vars(self), "tokens": list(self.tokens)}
+
+
+def describe_mismatch(expected: np.ndarray, got: np.ndarray, launch: int) -> str:
+    """Where the first difference is, and what it is."""
+    layer, row, feature = (int(i) for i in np.argwhere(expected != got)[0])
+    return (
+        f"launch {launch}, layer {layer}, row block {row // BLOCK}, lane {row % BLOCK}, feature {feature}: "
+        f"expected {expected[layer, row, feature]}, got {got[layer, row, feature]}"
+    )
+
+
+def compare_devices(
+    packed: PackedModel,
+    reference: Device,
+    device: Device,
+    sequences: list[np.ndarray],
+    progress: Progress = no_progress,
+) -> Comparison:
+    """Run sequences of token ids on both and count the int8 values that differ."""
+    compared = mismatches = 0
+    first = None
+    groups = batch_launches([len(ids) for ids in sequences])
+    for number, group in enumerate(groups):
+        inputs = [quantize_input(packed, sequences[index]) for index in group]
+        expected, got = reference.run(inputs), device.run(inputs)
+        assert expected.shape == got.shape, (expected.shape, got.shape)
+        different = int((expected != got).sum())
+        if different and first is None:
+            first = describe_mismatch(expected, got, number)
+        compared += expected.size
+        mismatches += different
+        progress(number + 1, len(groups))
+    lengths = tuple(len(ids) for ids in sequences)
+    return Comparison(device.name, compared, mismatches, len(groups), lengths, first)
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Cosine between hidden states of each token, device against FP32."""
+
+    cosine_mean: float
+    cosine_min: float
+    tokens: int
+
+
+def measure_fidelity(reference: list[np.ndarray], hidden: list[np.ndarray]) -> Fidelity:
+    """Both lists of [tokens, hidden] float32. A cosine that is not a number raises ValueError."""
+    a, b = np.concatenate(reference).astype(np.float64), np.concatenate(hidden).astype(np.float64)
+    cosine = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    if not np.isfinite(cosine).all():
+        raise ValueError("a hidden state is zero or not finite")
+    return Fidelity(float(cosine.mean()), float(cosine.min()), len(cosine))

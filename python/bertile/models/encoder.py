@@ -1,0 +1,80 @@
+"""The encoder as plain arrays: one set of names for BERT, RoBERTa and DistilBERT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# The six weight matrices of a layer, in the order in which a layer uses them.
+MATRICES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Shape of an encoder. `max_tokens` is how many tokens its position embeddings allow."""
+
+    family: str  # bert, roberta or distilbert
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    activation: str  # gelu, gelu_new, relu ... as Hugging Face names it
+    norm_epsilon: float
+    max_tokens: int
+    vocabulary: int
+
+    @property
+    def head_size(self) -> int:
+        return self.hidden // self.heads
+
+
+@dataclass(frozen=True)
+class Linear:
+    """`y = x @ weight.T + bias`: weight [out, in] float32, bias [out] float32."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class Norm:
+    """LayerNorm: gain [hidden] float32, bias [hidden] float32."""
+
+    gain: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class EncoderLayer:
+    """One post-LayerNorm transformer layer."""
+
+    query: Linear
+    key: Linear
+    value: Linear
+    attention_output: Linear
+    attention_norm: Norm
+    ffn_in: Linear
+    ffn_out: Linear
+    ffn_norm: Norm
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What the host needs to turn token ids into the encoder's input.
+
+    word [vocabulary, hidden] float32; position [max_tokens, hidden] float32, row i for the i-th token of a sequence,
+    token type 0 added to it already; norm as in the model.
+    """
+
+    word: np.ndarray
+    position: np.ndarray
+    norm: Norm
+    norm_epsilon: float
+
+    def embed(self, token_ids: np.ndarray) -> np.ndarray:
+        """Input of layer 0: [tokens, hidden] float32 for token_ids [tokens] int."""
+        x = self.word[token_ids].astype(np.float64) + self.position[: len(token_ids)]
+        x = x - x.mean(axis=1, keepdims=True)
+        x = x / np.sqrt((x * x).mean(axis=1, keepdims=True) + self.norm_epsilon)
+        return (x * self.norm.gain + self.norm.bias).astype(np.float32)

@@ -1,0 +1,187 @@
+"""From a quantized encoder to the images the accelerator reads, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bertile.config.spec import load_spec
+from bertile.models.encoder import MATRICES, Embeddings, EncoderConfig
+from bertile.models.quantized import QuantizedEncoder, QuantizedLayer
+from bertile.pack.packets import decode_matrix, encode_matrix, tile_vectors
+from bertile.pack.parameters import decode_norm, decode_table, encode_norm, encode_table
+from bertile.pack.program import (
+    Extent,
+    LayerImages,
+    decode_attention,
+    decode_program,
+    plan_variants,
+    write_program,
+)
+
+SPEC = load_spec()
+BEAT = SPEC.packet.beat_bytes
+
+
+@dataclass(frozen=True)
+class ProgramVariant:
+    """A program for launches of up to `row_blocks`; `offset` in beats of the program image."""
+
+    row_blocks: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class PackedModel:
+    """What a `.bertile` file holds: three images for the card, and what the host needs.
+
+    program, weights, parameters: [beats, 64] uint8.
+    """
+
+    config: EncoderConfig
+    program: np.ndarray
+    variants: tuple[ProgramVariant, ...]
+    weights: np.ndarray
+    parameters: np.ndarray
+    exponential: Extent
+    layers: tuple[LayerImages, ...]
+    input_scale: np.ndarray
+    output_scale: np.ndarray
+    embeddings: Embeddings
+    tokenizer: str
+    provenance: dict
+
+    def matrix_beats(self, layer: int, matrix: str) -> np.ndarray:
+        """The beats [n, 64] of one weight matrix."""
+        extent = self.layers[layer].matrices[matrix]
+        return self.weights[extent.offset : extent.offset + extent.beats]
+
+    def tiles(self, layer: int, matrix: str) -> list[np.ndarray]:
+        """The beats of each tile of one weight matrix."""
+        return np.split(self.matrix_beats(layer, matrix), self.layers[layer].tile_ends[matrix][:-1])
+
+    def matrix_inputs(self, matrix: str) -> int:
+        """Input features of a weight matrix."""
+        return self.config.ffn if matrix == "ffn_out" else self.config.hidden
+
+
+class Image:
+    """Beats appended one extent at a time."""
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+        self.beats = 0
+
+    def append(self, beats: np.ndarray) -> Extent:
+        extent = Extent(self.beats, len(beats))
+        self.parts.append(beats)
+        self.beats += len(beats)
+        return extent
+
+    def array(self) -> np.ndarray:
+        return np.concatenate(self.parts)
+
+
+def pack_layer(layer: QuantizedLayer, weights: Image, parameters: Image) -> LayerImages:
+    """Append one layer's data to the images."""
+    matrices, tile_ends = {}, {}
+    for matrix in MATRICES:
+        tiles = encode_matrix(getattr(layer, matrix))
+        matrices[matrix] = weights.append(np.concatenate(tiles))
+        tile_ends[matrix] = np.cumsum([len(tile) for tile in tiles])
+    return LayerImages(
+        matrices,
+        tile_ends,
+        parameters.append(encode_table(layer.activation_table)),
+        parameters.append(encode_norm(layer.attention_norm)),
+        parameters.append(encode_norm(layer.ffn_norm)),
+    )
+
+
+def pack_encoder(
+    model: QuantizedEncoder, progress: Callable[[int, int], None] = lambda done, total: None
+) -> PackedModel:
+    """Encode every matrix and write the programs. Raises CapacityError; progress(done, total) counts layers."""
+    plans = plan_variants(model.config)
+    weights, parameters = Image(), Image()
+    exponential = parameters.append(encode_table(model.exponential_table))
+    layers = []
+    for layer in model.layers:
+        layers.append(pack_layer(layer, weights, parameters))
+        progress(len(layers), len(model.layers))
+    attentions = [layer.attention for layer in model.layers]
+    descriptors, variants = [], []
+    for plan in plans:
+        variants.append(ProgramVariant(plan.row_blocks, len(descriptors)))
+        descriptors += write_program(model.config, plan, exponential, layers, attentions)
+    return PackedModel(
+        config=model.config,
+        program=np.frombuffer(b"".join(descriptors), np.uint8).reshape(-1, BEAT),
+        variants=tuple(variants),
+        weights=weights.array(),
+        parameters=parameters.array(),
+        exponential=exponential,
+        layers=tuple(layers),
+        input_scale=model.input_scale,
+        output_scale=model.output_scale,
+        embeddings=model.embeddings,
+        tokenizer=model.tokenizer,
+        provenance=model.provenance,
+    )
+
+
+def unpack_encoder(packed: PackedModel) -> QuantizedEncoder:
+    """The quantized encoder that the packed images describe. Raises FormatError."""
+
+    def parameter_beats(extent: Extent) -> np.ndarray:
+        return packed.parameters[extent.offset : extent.offset + extent.beats]
+
+    descriptors = decode_program(packed.program.tobytes(), packed.variants[0].offset)
+    attentions = decode_attention(descriptors, packed.config.heads)
+    layers = []
+    for number, images in enumerate(packed.layers):
+        matrices = {
+            matrix: decode_matrix(
+                packed.matrix_beats(number, matrix), len(images.tile_ends[matrix]), packed.matrix_inputs(matrix)
+            )
+            for matrix in MATRICES
+        }
+        layers.append(
+            QuantizedLayer(
+                **matrices,
+                attention=attentions[number],
+                attention_norm=decode_norm(parameter_beats(images.attention_norm)),
+                activation_table=decode_table(
+                    parameter_beats(images.activation_table), "u1", 1 << SPEC.law.gelu_index_bits
+                ),
+                ffn_norm=decode_norm(parameter_beats(images.ffn_norm)),
+            )
+        )
+    return QuantizedEncoder(
+        packed.config,
+        tuple(layers),
+        decode_table(parameter_beats(packed.exponential), "<u2", 1 << SPEC.law.score_fraction_bits),
+        packed.input_scale,
+        packed.output_scale,
+        packed.embeddings,
+        packed.tokenizer,
+        packed.provenance,
+    )
+
+
+def tile_vector_counts(packed: PackedModel, layer: int, matrix: str) -> np.ndarray:
+    """Weight vectors kept in each tile of a matrix, [tiles]."""
+    return np.array([tile_vectors(tile) for tile in packed.tiles(layer, matrix)])
+
+
+def packed_sparsity(packed: PackedModel) -> float:
+    """Share of weight vectors that the packed matrices leave out."""
+    kept = total = 0
+    for layer in range(packed.config.layers):
+        for matrix in MATRICES:
+            counts = tile_vector_counts(packed, layer, matrix)
+            kept += int(counts.sum())
+            total += len(counts) * packed.matrix_inputs(matrix)
+    return 1 - kept / total

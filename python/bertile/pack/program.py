@@ -1,0 +1,224 @@
+"""The program: a plan of the activation memory, and the descriptors that carry it out (docs/program.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bertile.config.spec import load_spec
+from bertile.errors import CapacityError, FormatError
+from bertile.models.encoder import EncoderConfig
+from bertile.models.quantized import QuantizedAttention
+
+SPEC = load_spec()
+OUTPUTS = SPEC.array.outputs
+RECORD = SPEC.records["descriptor"]
+OPCODE, POST, FLAG = SPEC.opcode, SPEC.post, SPEC.flag
+# Programs are written for launches of at most this many row blocks; the smaller one where the larger must be split.
+VARIANT_ROW_BLOCKS = (SPEC.row_blocks // 2, SPEC.row_blocks)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Beats `offset .. offset + beats` of an image."""
+
+    offset: int
+    beats: int
+
+
+@dataclass(frozen=True)
+class LayerImages:
+    """Where a layer's data is: tile_ends[matrix] are the beats, counted from the matrix's start, behind each tile."""
+
+    matrices: dict[str, Extent]
+    tile_ends: dict[str, np.ndarray]
+    activation_table: Extent
+    attention_norm: Extent
+    ffn_norm: Extent
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Addresses in the activation memory for launches of up to `row_blocks`.
+
+    Attention and FFN share the words behind x. Heads are handled `heads` at a time, and row blocks from the output
+    projection on `rows` at a time, so that everything fits.
+    """
+
+    row_blocks: int
+    heads: int
+    rows: int
+    context: int
+    projections: int
+    probability: int
+    ffn_hidden: int
+
+    def row_chunks(self) -> list[tuple[int, int]]:
+        """(first, count) of each group of row blocks."""
+        return [(first, min(self.rows, self.row_blocks - first)) for first in range(0, self.row_blocks, self.rows)]
+
+    def head_groups(self, heads: int) -> list[range]:
+        return [range(first, min(first + self.heads, heads)) for first in range(0, heads, self.heads)]
+
+
+def plan_memory(config: EncoderConfig, row_blocks: int) -> MemoryPlan:
+    """The plan with the largest groups that fit. Raises CapacityError when nothing fits."""
+    x_words = row_blocks * config.hidden
+    shared = SPEC.activation_words - x_words
+    probability_words = SPEC.capacity.probability_slots * SPEC.capacity.tokens
+    projection_words = 3 * row_blocks * config.head_size
+    heads = min(config.heads, (shared - x_words - probability_words) // projection_words)
+    rows = min(row_blocks, shared // config.ffn)
+    if heads < 1 or rows < 1:
+        raise CapacityError(
+            f"hidden {config.hidden} with FFN {config.ffn} does not fit {SPEC.activation_words} activation words"
+        )
+    # Equal shares rather than a full and a small one.
+    heads = -(-config.heads // -(-config.heads // heads))
+    rows = -(-row_blocks // -(-row_blocks // rows))
+    projections = 2 * x_words
+    probability = projections + heads * projection_words
+    return MemoryPlan(row_blocks, heads, rows, x_words, projections, probability, x_words)
+
+
+def plan_variants(config: EncoderConfig) -> list[MemoryPlan]:
+    """One plan a program variant, smallest launch first."""
+    plans = [plan_memory(config, row_blocks) for row_blocks in VARIANT_ROW_BLOCKS]
+    whole = plans[-1].heads == config.heads and plans[-1].rows == plans[-1].row_blocks
+    return plans[-1:] if whole else plans
+
+
+def gemm(images: LayerImages, matrix: str, tiles: range, **fields: int) -> bytes:
+    """A gemm descriptor over some output tiles of a matrix."""
+    ends = images.tile_ends[matrix]
+    begin = int(ends[tiles.start - 1]) if tiles.start else 0
+    return RECORD.encode(
+        opcode=OPCODE.gemm,
+        tiles=len(tiles),
+        tile_offset=images.matrices[matrix].offset + begin,
+        tile_beats=int(ends[tiles.stop - 1]) - begin,
+        **fields,
+    )
+
+
+def attention_descriptors(
+    config: EncoderConfig, plan: MemoryPlan, images: LayerImages, attention: QuantizedAttention
+) -> list[bytes]:
+    """Projections and attention, one group of heads after another."""
+    descriptors, size = [], config.head_size
+    rows = {"row_first": 0, "row_count": plan.row_blocks}
+    for group in plan.head_groups(config.heads):
+        width = len(group) * size
+        addresses = [plan.projections + i * plan.row_blocks * width for i in range(3)]
+        tiles = range(group.start * size // OUTPUTS, group.stop * size // OUTPUTS)
+        for matrix, address in zip(("query", "key", "value"), addresses, strict=True):
+            descriptors.append(
+                gemm(images, matrix, tiles, source=0, source_stride=config.hidden,
+                     target=address, target_stride=width, **rows)
+            )  # fmt: skip
+        for head in group:
+            inside = (head - group.start) * size
+            descriptors.append(
+                RECORD.encode(
+                    opcode=OPCODE.attention,
+                    head_size=size,
+                    source=addresses[0] + inside,
+                    key=addresses[1] + inside,
+                    value=addresses[2] + inside,
+                    source_stride=width,
+                    target=plan.context + head * size,
+                    target_stride=config.hidden,
+                    probability=plan.probability,
+                    score_multiplier=int(attention.score_multiplier[head]),
+                    score_shift=int(attention.score_shift[head]),
+                    context_numerator=int(attention.context_numerator[head]),
+                    context_shift=int(attention.context_shift[head]),
+                    **rows,
+                )
+            )
+    return descriptors
+
+
+def norm_fields(extent: Extent) -> dict[str, int]:
+    """Descriptor fields of a gemm whose results go through a LayerNorm to x."""
+    return {"post": POST.layernorm, "parameter_offset": extent.offset, "parameter_beats": extent.beats}
+
+
+def layer_descriptors(
+    config: EncoderConfig,
+    plan: MemoryPlan,
+    images: LayerImages,
+    attention: QuantizedAttention,
+    layer: int,
+) -> list[bytes]:
+    """One layer. x is at address 0, before and after."""
+    descriptors = attention_descriptors(config, plan, images, attention)
+    x_tiles, ffn_tiles = range(config.hidden // OUTPUTS), range(config.ffn // OUTPUTS)
+    to_x = {"target": 0, "target_stride": config.hidden}
+    for first, count in plan.row_chunks():
+        descriptors.append(
+            gemm(images, "attention_output", x_tiles, source=plan.context, source_stride=config.hidden,
+                 row_first=first, row_count=count, **to_x, **norm_fields(images.attention_norm))
+        )  # fmt: skip
+    flags = 1 << FLAG.unsigned_source | 1 << FLAG.trace | (layer + 1 == config.layers) << FLAG.store
+    for first, count in plan.row_chunks():
+        # The hidden words of every chunk start at the same place.
+        hidden_base = (plan.ffn_hidden - first * config.ffn) % (1 << 16)
+        rows = {"row_first": first, "row_count": count}
+        descriptors.append(
+            gemm(images, "ffn_in", ffn_tiles, source=0, source_stride=config.hidden,
+                 target=hidden_base, target_stride=config.ffn, post=POST.activation,
+                 parameter_offset=images.activation_table.offset, parameter_beats=images.activation_table.beats,
+                 **rows)
+        )  # fmt: skip
+        descriptors.append(
+            gemm(images, "ffn_out", x_tiles, source=hidden_base, source_stride=config.ffn, flags=flags,
+                 trace_slot=layer, **rows, **to_x, **norm_fields(images.ffn_norm))
+        )  # fmt: skip
+    return descriptors
+
+
+def write_program(
+    config: EncoderConfig,
+    plan: MemoryPlan,
+    exponential: Extent,
+    layers: list[LayerImages],
+    attentions: list[QuantizedAttention],
+) -> list[bytes]:
+    """All descriptors of one variant, `end` included."""
+    tables = RECORD.encode(opcode=OPCODE.tables, parameter_offset=exponential.offset, parameter_beats=exponential.beats)
+    descriptors = [tables]
+    for first, count in plan.row_chunks():
+        descriptors.append(
+            RECORD.encode(opcode=OPCODE.load, tiles=config.hidden // OUTPUTS, target=0, target_stride=config.hidden,
+                          row_first=first, row_count=count)
+        )  # fmt: skip
+    for number, (images, attention) in enumerate(zip(layers, attentions, strict=True)):
+        descriptors += layer_descriptors(config, plan, images, attention, number)
+    return [*descriptors, RECORD.encode(opcode=OPCODE.end)]
+
+
+def decode_program(program: bytes, offset: int) -> np.ndarray:
+    """Descriptors of the variant at beat `offset`, without `end`. Raises FormatError when there is no end."""
+    records = RECORD.decode(program)[offset:]
+    ends = np.flatnonzero(records["opcode"] == OPCODE.end)
+    if not len(ends):
+        raise FormatError("the program has no end")
+    return records[: ends[0]]
+
+
+def decode_attention(descriptors: np.ndarray, heads: int) -> list[QuantizedAttention]:
+    """Attention parameters of every layer from the descriptors of a variant. Raises FormatError."""
+    rows = descriptors[descriptors["opcode"] == OPCODE.attention]
+    if len(rows) % heads:
+        raise FormatError(f"the program has {len(rows)} attention descriptors for {heads} heads a layer")
+    return [
+        QuantizedAttention(
+            part["score_multiplier"].copy(),
+            part["score_shift"].copy(),
+            part["context_numerator"].copy(),
+            part["context_shift"].copy(),
+        )
+        for part in rows.reshape(-1, heads)
+    ]

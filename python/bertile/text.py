@@ -1,0 +1,89 @@
+"""Text to token ids, with the tokenizer that travels in a `.bertile` file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from bertile.config.spec import load_spec
+from bertile.errors import BertileError
+from bertile.models.encoder import EncoderConfig
+
+SPEC = load_spec()
+# Calibration of a model without a tokenizer: seeded random ids.
+RANDOM_SEQUENCES, RANDOM_TOKENS = 16, 64
+
+
+def token_limit(config: EncoderConfig) -> int:
+    """Tokens of one sequence at most: the accelerator's limit or the model's, whichever is smaller."""
+    return min(SPEC.capacity.tokens, config.max_tokens)
+
+
+def bundled_lines(name: str) -> list[str]:
+    """Lines of a text file that comes with the package: `calibration.txt` or `demo.txt`."""
+    return (resources.files("bertile") / "data" / name).read_text(encoding="utf-8").splitlines()
+
+
+def read_lines(source: Path) -> list[str]:
+    """Lines of a text file that are not empty. Raises BertileError for a missing, undecodable or empty file."""
+    try:
+        lines = source.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise BertileError(f"{source}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BertileError(f"{source}: not UTF-8 text") from None
+    return non_empty(lines, str(source))
+
+
+def non_empty(lines: list[str], source: str) -> list[str]:
+    kept = [line.strip() for line in lines if line.strip()]
+    if not kept:
+        raise BertileError(f"{source}: no text")
+    return kept
+
+
+class TextEncoder:
+    """Tokenizes as the model was trained, special tokens included, and cuts what is too long."""
+
+    def __init__(self, tokenizer: str, config: EncoderConfig):
+        """tokenizer: the text of a tokenizer.json. Raises BertileError when it is empty."""
+        if not tokenizer:
+            raise BertileError("this model has no tokenizer (random weights or a folder without one): it reads no text")
+        self.limit = token_limit(config)
+        self.tokenizer = Tokenizer.from_str(tokenizer)
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+
+    def encode(self, texts: list[str], warn: Callable[[str], None] = lambda message: None) -> list[np.ndarray]:
+        """Token ids [tokens] of each text; warn(message) once a text that is cut."""
+        sequences = []
+        for number, text in enumerate(texts, 1):
+            ids = self.tokenizer.encode(text).ids
+            if len(ids) > self.limit:
+                warn(f"text {number}: {len(ids)} tokens, cut to its first {self.limit} (special tokens kept)")
+                self.tokenizer.enable_truncation(self.limit)
+                ids = self.tokenizer.encode(text).ids
+                self.tokenizer.no_truncation()
+            sequences.append(np.array(ids))
+        return sequences
+
+
+def random_sequences(config: EncoderConfig, lengths: list[int], seed: int) -> list[np.ndarray]:
+    """Seeded random token ids, one sequence a length."""
+    generator = np.random.default_rng(seed)
+    return [generator.integers(0, config.vocabulary, length) for length in lengths]
+
+
+def calibration_sequences(tokenizer: str, config: EncoderConfig, text: Path | None) -> tuple[list[np.ndarray], dict]:
+    """Token ids to calibrate on, and what to write about them into the provenance."""
+    if not tokenizer and text is None:
+        lengths = [min(RANDOM_TOKENS, token_limit(config))] * RANDOM_SEQUENCES
+        return random_sequences(config, lengths, seed=0), {"source": "random token ids", "sequences": len(lengths)}
+    lines = read_lines(text) if text else bundled_lines("calibration.txt")
+    sequences = TextEncoder(tokenizer, config).encode(lines)
+    source = text.name if text else "bundled calibration.txt"
+    return sequences, {"source": source, "sequences": len(sequences), "tokens": int(sum(map(len, sequences)))}
