@@ -28,18 +28,35 @@ Check_Sequence:
   return row == launch.row_blocks ? kErrorNone : kErrorLaunch;
 }
 
+// All of a program before any of it: a launch that broke off would leave words in the residual FIFO for the next one.
+uint32_t CheckProgram(const Beat* program) {
+Check_Descriptor:
+  for (uint32_t i = 0;; ++i) {
+#pragma HLS PIPELINE
+    const Descriptor descriptor = DecodeDescriptor(program[i].byte);
+    if (!Sequencer::IsKnown(descriptor)) return kErrorOpcode;
+    if (descriptor.opcode == kOpcodeEnd) return kErrorNone;
+  }
+}
+
 void Sequence(const Beat* program, const Launch& launch, const LaunchSequence* sequences, Beat* status,
-              SequencerPorts ports) {
+              Stream<Beat>& engine, Stream<ReadRequest>& tiles, Stream<ParameterRequest>& parameters,
+              Stream<NormCommand>& loads, Stream<RouteCommand>& route, Stream<ActivateCommand>& activate,
+              Stream<SoftmaxCommand>& scan, Stream<SoftmaxCommand>& exponentiate, Stream<NormCommand>& accumulate,
+              Stream<NormCommand>& apply, Stream<RouteCommand>& merge, Stream<NormCommand>& store) {
+  const SequencerPorts ports = {engine, tiles,        parameters, loads, route, activate,
+                                scan,   exponentiate, accumulate, apply, merge, store};
   Sequencer sequencer(launch, sequences, ports);
   Status result = {};
   result.spec_digest = kSpecDigest;
   result.error = CheckLaunch(launch, sequences);
+  if (result.error == kErrorNone) result.error = CheckProgram(program + launch.program_offset);
 Sequence_Descriptor:
   while (result.error == kErrorNone) {
     const Descriptor descriptor = DecodeDescriptor(program[launch.program_offset + result.descriptors].byte);
     if (descriptor.opcode == kOpcodeEnd) break;
-    result.error = sequencer.Execute(descriptor);
-    if (result.error == kErrorNone) ++result.descriptors;
+    sequencer.Execute(descriptor);
+    ++result.descriptors;
   }
   sequencer.Finish();
   Beat beat = {};
@@ -85,11 +102,10 @@ void RunStages(const Beat* program, const Beat* weights, const Beat* parameters,
 #pragma HLS BIND_STORAGE variable = sums type = fifo impl = uram
 #pragma HLS BIND_STORAGE variable = residuals type = fifo impl = uram
 
-  const SequencerPorts ports = {engine_commands,       tile_requests,  parameter_requests, load_commands,
-                                route_commands,        activate_commands, scan_commands,   exponentiate_commands,
-                                accumulate_commands,   apply_commands, merge_commands,     store_commands};
   BERTILE_DATAFLOW_BEGIN();
-  BERTILE_STAGE(Sequence, program, launch, sequences, status, ports);
+  BERTILE_STAGE(Sequence, program, launch, sequences, status, engine_commands, tile_requests, parameter_requests,
+                load_commands, route_commands, activate_commands, scan_commands, exponentiate_commands,
+                accumulate_commands, apply_commands, merge_commands, store_commands);
   BERTILE_STAGE(ReadTiles, tile_requests, weights, engine_tiles);
   BERTILE_STAGE(ReadParameters, parameter_requests, parameters, exponential_table, activation_table,
                 accumulate_parameters, apply_parameters);
@@ -113,13 +129,14 @@ void bertile_encoder(const bertile::Beat* program, const bertile::Beat* weights,
                      bertile::Beat* status, bertile::Stream<bertile::Beat>& engine_commands,
                      bertile::Stream<bertile::Beat>& engine_tiles, bertile::Stream<bertile::Beat>& engine_words,
                      bertile::Stream<bertile::WideWord>& engine_results) {
+// One bundle a stage: stages of a dataflow region do not share a memory port in the same direction.
 #pragma HLS INTERFACE m_axi port = program bundle = gmem0 offset = slave
 #pragma HLS INTERFACE m_axi port = weights bundle = gmem1 offset = slave max_read_burst_length = 64
-#pragma HLS INTERFACE m_axi port = parameters bundle = gmem0 offset = slave
+#pragma HLS INTERFACE m_axi port = parameters bundle = gmem2 offset = slave
 #pragma HLS INTERFACE m_axi port = launch bundle = gmem0 offset = slave
-#pragma HLS INTERFACE m_axi port = input bundle = gmem2 offset = slave max_read_burst_length = 16
-#pragma HLS INTERFACE m_axi port = output bundle = gmem2 offset = slave max_write_burst_length = 16
-#pragma HLS INTERFACE m_axi port = status bundle = gmem3 offset = slave
+#pragma HLS INTERFACE m_axi port = input bundle = gmem3 offset = slave max_read_burst_length = 16
+#pragma HLS INTERFACE m_axi port = output bundle = gmem3 offset = slave max_write_burst_length = 16
+#pragma HLS INTERFACE m_axi port = status bundle = gmem0 offset = slave
 #pragma HLS INTERFACE axis port = engine_commands
 #pragma HLS INTERFACE axis port = engine_tiles
 #pragma HLS INTERFACE axis port = engine_words

@@ -35,24 +35,17 @@ class Sequencer {
   Sequencer(const Launch& launch, const LaunchSequence* sequences, SequencerPorts ports)
       : launch_(launch), sequences_(sequences), ports_(ports) {}
 
-  // Returns an error code; `kErrorNone` goes on.
-  uint32_t Execute(const Descriptor& descriptor) {
+  // A descriptor that Execute knows.
+  static bool IsKnown(const Descriptor& descriptor) {
+    return descriptor.opcode <= kOpcodeAttention && descriptor.post <= kPostLayernorm;
+  }
+
+  void Execute(const Descriptor& descriptor) {
     if (descriptor.opcode != kOpcodeAttention) FlushContexts();
-    switch (descriptor.opcode) {
-      case kOpcodeTables:
-        IssueTables(descriptor);
-        return kErrorNone;
-      case kOpcodeLoad:
-        IssueLoad(descriptor);
-        return kErrorNone;
-      case kOpcodeGemm:
-        return IssueGemm(descriptor);
-      case kOpcodeAttention:
-        IssueAttention(descriptor);
-        return kErrorNone;
-      default:
-        return kErrorOpcode;
-    }
+    if (descriptor.opcode == kOpcodeTables) IssueTables(descriptor);
+    if (descriptor.opcode == kOpcodeLoad) IssueLoad(descriptor);
+    if (descriptor.opcode == kOpcodeGemm) IssueGemm(descriptor);
+    if (descriptor.opcode == kOpcodeAttention) IssueAttention(descriptor);
   }
 
   // Let every stage end.
@@ -123,10 +116,9 @@ class Sequencer {
     projection_words_ = words_;
   }
 
-  uint32_t IssueGemm(const Descriptor& descriptor) {
-    if (descriptor.post > kPostLayernorm) return kErrorOpcode;
+  void IssueGemm(const Descriptor& descriptor) {
     const Region region = RegionOf(descriptor);
-    if (region.row_count == 0) return kErrorNone;
+    if (region.row_count == 0) return;
     ports_.tiles.write(ReadRequest{descriptor.tile_offset, descriptor.tile_beats});
     SendGemm(descriptor, region);
     const uint32_t count = RegionWords(region);
@@ -143,7 +135,6 @@ class Sequencer {
       Expect(kActivatePath, count);
     }
     projection_words_ = words_;
-    return kErrorNone;
   }
 
   void SendGemm(const Descriptor& descriptor, const Region& region) {

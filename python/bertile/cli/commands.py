@@ -13,7 +13,7 @@ from bertile.config.spec import load_spec
 from bertile.errors import BertileError, CapacityError
 from bertile.inference import compare_devices, mean_pool, run_sequences
 from bertile.pack.container import load_packed, save_packed
-from bertile.pack.packer import PackedModel, packed_sparsity, tile_vector_counts
+from bertile.pack.packer import PackedModel, kept_vectors, packed_sparsity
 from bertile.perf.cycles import estimate_cycles, target_clocks
 
 SPEC = load_spec()
@@ -75,10 +75,16 @@ def pack(source: str, file: Path, calibrate: Path | None) -> None:
     )
 
 
-def inspect(file: Path, tokens: int, as_json: bool) -> None:
-    """Print the summary of a packed model."""
+def inspect(file: Path, tokens: int, picture: Path | None, layer: int, as_json: bool) -> None:
+    """Print the summary of a packed model; draw one layer's tiles if asked."""
     packed = load_packed(file)
     summary = summarize(packed, checked_tokens(packed, tokens))
+    if picture:
+        from bertile.report.tiles import draw_tiles
+
+        if not 0 <= layer < packed.config.layers:
+            raise BertileError(f"layer {layer}: this model has layers 0 to {packed.config.layers - 1}")
+        draw_tiles(packed, layer, picture)
     if as_json:
         print_json(summary)
         return
@@ -101,16 +107,15 @@ def summarize(packed: PackedModel, tokens: int) -> dict:
     matrices = []
     for layer in range(packed.config.layers):
         for matrix in packed.layers[layer].matrices:
-            counts = tile_vector_counts(packed, layer, matrix)
-            inputs = packed.matrix_inputs(matrix)
+            kept = kept_vectors(packed, layer, matrix)
             matrices.append(
                 {
                     "layer": layer,
                     "matrix": matrix,
-                    "outputs": len(counts) * SPEC.array.outputs,
-                    "inputs": inputs,
-                    "vectors": int(counts.sum()),
-                    "sparsity": 1 - float(counts.sum()) / (len(counts) * inputs),
+                    "outputs": len(kept) * SPEC.array.outputs,
+                    "inputs": kept.shape[1],
+                    "vectors": int(kept.sum()),
+                    "sparsity": 1 - float(kept.mean()),
                 }
             )
     cycles = estimate_cycles(packed, [tokens])

@@ -58,10 +58,12 @@ def pack(
 def inspect(
     file: File,
     tokens: Annotated[int, typer.Option(help="Sequence length of the cycle estimate.")] = 128,
+    picture: Annotated[Path | None, typer.Option(help="Draw the weight tiles of a layer to this PNG.")] = None,
+    layer: Annotated[int, typer.Option(help="With --picture: which layer.")] = 0,
     json: Json = False,
 ) -> None:
     """Show what a packed model holds, and its estimated cycles."""
-    commands.inspect(file, tokens, json)
+    commands.inspect(file, tokens, picture, layer, json)
 
 
 @app.command()

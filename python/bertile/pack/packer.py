@@ -10,7 +10,7 @@ import numpy as np
 from bertile.config.spec import load_spec
 from bertile.models.encoder import MATRICES, Embeddings, EncoderConfig
 from bertile.models.quantized import QuantizedEncoder, QuantizedLayer
-from bertile.pack.packets import decode_matrix, encode_matrix, tile_vectors
+from bertile.pack.packets import decode_matrix, encode_matrix, tile_features
 from bertile.pack.parameters import decode_norm, decode_table, encode_norm, encode_table
 from bertile.pack.program import (
     Extent,
@@ -171,9 +171,13 @@ def unpack_encoder(packed: PackedModel) -> QuantizedEncoder:
     )
 
 
-def tile_vector_counts(packed: PackedModel, layer: int, matrix: str) -> np.ndarray:
-    """Weight vectors kept in each tile of a matrix, [tiles]."""
-    return np.array([tile_vectors(tile) for tile in packed.tiles(layer, matrix)])
+def kept_vectors(packed: PackedModel, layer: int, matrix: str) -> np.ndarray:
+    """Which weight vectors a packed matrix holds: [tiles, in] bool."""
+    tiles, inputs = packed.tiles(layer, matrix), packed.matrix_inputs(matrix)
+    kept = np.zeros((len(tiles), inputs), bool)
+    for row, tile in zip(kept, tiles, strict=True):
+        row[tile_features(tile, inputs)] = True
+    return kept
 
 
 def packed_sparsity(packed: PackedModel) -> float:
@@ -181,7 +185,7 @@ def packed_sparsity(packed: PackedModel) -> float:
     kept = total = 0
     for layer in range(packed.config.layers):
         for matrix in MATRICES:
-            counts = tile_vector_counts(packed, layer, matrix)
-            kept += int(counts.sum())
-            total += len(counts) * packed.matrix_inputs(matrix)
+            vectors = kept_vectors(packed, layer, matrix)
+            kept += int(vectors.sum())
+            total += vectors.size
     return 1 - kept / total

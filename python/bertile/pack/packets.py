@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from bertile.config.spec import load_spec
@@ -42,15 +44,12 @@ def encode_tile(weight: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, sh
     return np.concatenate([header, beats[: len(beats) - unused]])
 
 
-def decode_tile(beats: np.ndarray, first: int, inputs: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """The tile at beat `first` of beats [n, 64]: weight [16, inputs] int8, parameters [16], and the next beat.
+def read_packets(beats: np.ndarray, first: int, inputs: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """The packets of the tile at beat `first` of beats [n, 64].
 
-    Raises FormatError where the packets are not well formed.
+    Yields kept input features [count], their vectors [count, 16] int8, and the next beat. Raises FormatError.
     """
-    position = first + SPEC.tile.parameter_beats
-    parameters = np.frombuffer(beats[first:position].tobytes(), PARAMETER)
-    weight = np.zeros((OUTPUTS, inputs), np.int8)
-    last = False
+    position, last, previous = first + SPEC.tile.parameter_beats, False, -1
     while not last:
         if position >= len(beats):
             raise FormatError(f"weight tile at beat {first}: its packets run over the end")
@@ -59,15 +58,33 @@ def decode_tile(beats: np.ndarray, first: int, inputs: int) -> tuple[np.ndarray,
         valid = (entries & VALID) != 0
         count = int(valid.sum())
         index = (entries & INDEX_MASK)[:count].astype(np.int64)
-        if not valid[:count].all() or (index >= inputs).any() or (np.diff(index) <= 0).any():
+        if not valid[:count].all() or (index >= inputs).any() or (np.diff(index, prepend=previous) <= 0).any():
             raise FormatError(f"weight tile at beat {first}: bad index beat {position}")
         end = position + 1 + -(-count // PER_BEAT)
         vectors = beats[position + 1 : end].reshape(-1, OUTPUTS).view(np.int8)
         if len(vectors) < count:
             raise FormatError(f"weight tile at beat {first}: its packets run over the end")
-        weight[:, index] = vectors[:count].T
-        position = end
+        if vectors[count:].any():  # the engine would multiply these by some input feature
+            raise FormatError(f"weight tile at beat {first}: weights behind the last vector of packet {position}")
+        position, previous = end, int(index[-1]) if count else previous
+        yield index, vectors[:count], position
+
+
+def decode_tile(beats: np.ndarray, first: int, inputs: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """The tile at beat `first` of beats [n, 64]: weight [16, inputs] int8, parameters [16], and the next beat.
+
+    Raises FormatError where the packets are not well formed.
+    """
+    parameters = np.frombuffer(beats[first : first + SPEC.tile.parameter_beats].tobytes(), PARAMETER)
+    weight, position = np.zeros((OUTPUTS, inputs), np.int8), first
+    for index, vectors, position in read_packets(beats, first, inputs):  # noqa: B007
+        weight[:, index] = vectors.T
     return weight, parameters, position
+
+
+def tile_features(beats: np.ndarray, inputs: int) -> np.ndarray:
+    """Input features that one tile's beats [n, 64] keep, ascending."""
+    return np.concatenate([index for index, _, _ in read_packets(beats, 0, inputs)])
 
 
 def encode_matrix(linear: QuantizedLinear) -> list[np.ndarray]:
@@ -90,18 +107,3 @@ def decode_matrix(beats: np.ndarray, tiles: int, inputs: int) -> QuantizedLinear
     return QuantizedLinear(
         np.concatenate(weights), table["bias"].copy(), table["multiplier"].copy(), table["shift"].copy()
     )
-
-
-def tile_vectors(beats: np.ndarray) -> int:
-    """Weight vectors kept in one tile's beats [n, 64]."""
-    return int(sum((beats[i].view("<u2") & VALID != 0).sum() for i in index_beats(beats)))
-
-
-def index_beats(beats: np.ndarray) -> list[int]:
-    """Positions of the index beats of one tile."""
-    positions, position = [], SPEC.tile.parameter_beats
-    while position < len(beats):
-        positions.append(position)
-        count = int((beats[position].view("<u2") & VALID != 0).sum())
-        position += 1 + -(-count // PER_BEAT)
-    return positions

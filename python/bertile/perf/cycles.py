@@ -14,7 +14,7 @@ import numpy as np
 from bertile.config.paths import TARGETS_DIR
 from bertile.config.spec import load_spec
 from bertile.models.encoder import MATRICES
-from bertile.pack.packer import PackedModel, tile_vector_counts
+from bertile.pack.packer import PackedModel, kept_vectors
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,7 +55,7 @@ def estimate_cycles(packed: PackedModel, lengths: list[int]) -> CycleEstimate:
     config = packed.config
     row_blocks = sum(-(-tokens // SPEC.word.tokens) for tokens in lengths)
     gemm = sum(
-        int(pass_cycles(tile_vector_counts(packed, layer, matrix)).sum()) * row_blocks
+        int(pass_cycles(kept_vectors(packed, layer, matrix).sum(axis=1)).sum()) * row_blocks
         for layer in range(config.layers)
         for matrix in MATRICES
     )

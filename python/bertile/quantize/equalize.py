@@ -10,13 +10,17 @@ import numpy as np
 import torch
 
 EXPONENTS = np.linspace(0.1, 1.0, 7)
+# A feature's step over the step that its own range asks for, at most.
+COARSEST_RATIO = 16
 SAMPLE_ROWS = 256
 
 
 def candidate_scale(peak: np.ndarray, weight_peak: np.ndarray, exponent: float) -> np.ndarray:
     """Scales [in] under which no activation leaves int8: the feature's range to the power `exponent`, levelled."""
     factor = np.maximum(peak, 1e-5) ** exponent / np.maximum(weight_peak, 1e-5) ** (1 - exponent)
-    return factor * (peak / factor).max() / 127
+    # The residual reads every feature, too: one with weak weights may get only so coarse, one without any not at all.
+    coarsest = np.where(weight_peak > 0, COARSEST_RATIO, 1) * np.maximum(peak, 1e-5) / 127
+    return np.minimum(factor * (peak / factor).max() / 127, coarsest)
 
 
 def rounded_weight(weight: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,163 @@
+"""`python -m bertile.perf.bench`: the numbers of docs/results.md, measured on this machine, as JSON.
+
+Each step that reports memory runs in a process of its own. Cycles are estimates, and say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bertile.cli.console import messages, output, working
+from bertile.config.paths import BUILD_DIR
+from bertile.config.spec import load_spec
+from bertile.devices.registry import open_device
+from bertile.errors import BertileError
+from bertile.evaluate import find_split, read_similarity, similarity_score
+from bertile.golden.fp32 import run_fp32
+from bertile.inference import compare_devices, measure_fidelity, quantize_input, run_sequences
+from bertile.models.load import load_model, random_model
+from bertile.pack.container import load_packed, save_packed
+from bertile.perf.cycles import estimate_cycles
+from bertile.prune.magnitude import prune_magnitude, save_pruned
+from bertile.prune.pattern import parse_pattern
+from bertile.text import TextEncoder, random_sequences
+from bertile.workflow import pack_model, tokenizer_json
+
+CHECK_LENGTHS = (1, 17, 32, 45, 128, 100)
+SHAPE, TOKENS, REPEATS = "bert-base", 128, 5
+
+
+def seconds(function: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def pack_once(source: str, target: str) -> None:
+    """Load, quantize, pack and write one model; print seconds and peak memory. Runs in its own process."""
+
+    def work() -> None:
+        save_packed(pack_model(load_model(source), source), Path(target))
+
+    duration = seconds(work)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+    print(json.dumps({"seconds": duration, "peak_gibibytes": peak}))
+
+
+def measure_packing(folder: Path, sparsity: float) -> tuple[dict, Path]:
+    """Pack a random model of SHAPE in a process of its own."""
+    source, target = folder / f"model-{sparsity}", folder / f"model-{sparsity}.bertile"
+    save_pruned(prune_magnitude(random_model(SHAPE, None, seed=0), parse_pattern("1x16"), sparsity), source)
+    command = [sys.executable, "-m", "bertile.perf.bench", "--pack-once", str(source), str(target)]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(result.stdout.splitlines()[-1]), target
+
+
+def measure_shape(folder: Path, sparsity: float) -> dict:
+    """Packing, C-simulation time and exactness of a 12-layer random model of SHAPE."""
+    packing, file = measure_packing(folder, sparsity)
+    packed = load_packed(file)
+    integer, csim = open_device("integer", packed), open_device("csim", packed)
+    words = [quantize_input(packed, ids) for ids in random_sequences(packed.config, [TOKENS], seed=0)]
+    times = [seconds(lambda: csim.run(words)) for _ in range(REPEATS)]
+    comparison = compare_devices(packed, integer, csim, random_sequences(packed.config, list(CHECK_LENGTHS), seed=1))
+    return {
+        "shape": SHAPE,
+        "layers": packed.config.layers,
+        "sparsity": sparsity,
+        "packing": packing,
+        "weight_megabytes": packed.weights.size / 1e6,
+        "csim_tokens": TOKENS,
+        "csim_seconds_median": statistics.median(times),
+        "csim_seconds_all": times,
+        "compared": comparison.compared,
+        "mismatches": comparison.mismatches,
+        "checked_lengths": list(CHECK_LENGTHS),
+        "estimated_cycles": estimate_cycles(packed, [TOKENS]).total,
+    }
+
+
+def measure_accuracy(data: Path) -> dict:
+    """Unpruned MiniLM, W8A8 integer reference against FP32, on the STS-B dev set."""
+    task = read_similarity(find_split(data, "stsb", "dev"))
+    model = load_model("minilm")
+    packed = pack_model(model, "minilm")
+    token_ids = TextEncoder(tokenizer_json(model), model.config).encode([*task.first, *task.second])
+    states: dict[str, list[np.ndarray]] = {
+        "fp32": run_fp32(model, token_ids),
+        "integer": run_sequences(packed, open_device("integer", packed), token_ids),
+    }
+    scores = {name: similarity_score(task, token_ids, lambda _, name=name: states[name]) for name in states}
+    fidelity = measure_fidelity(states["fp32"], states["integer"])
+    return {
+        "model": "minilm",
+        "task": "stsb dev",
+        "metric": "spearman",
+        "pairs": len(task.first),
+        "score_fp32": scores["fp32"],
+        "score_integer": scores["integer"],
+        **vars(fidelity),
+    }
+
+
+def processor() -> str:
+    """Name of the processor."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def measure(data: Path | None) -> dict:
+    """Every number of the bench."""
+    results = {
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "spec_digest": load_spec().digest,
+        "shapes": [],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for sparsity in (0.0, 0.75):
+            with working(f"{SHAPE}, {sparsity:.0%} sparse"):
+                results["shapes"].append(measure_shape(Path(folder), sparsity))
+    if data:
+        with working("STS-B"):
+            results["accuracy"] = measure_accuracy(data)
+    return results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="GLUE folder; without it, accuracy is left out")
+    parser.add_argument("--output", type=Path, default=BUILD_DIR / "bench.json", help="JSON to write")
+    parser.add_argument("--pack-once", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.pack_once:
+        pack_once(*arguments.pack_once)
+        return 0
+    if not arguments.data:
+        messages.print("note: no --data, accuracy on STS-B is left out")
+    results = measure(arguments.data)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    output.print_json(data=results)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BertileError as error:
+        messages.print(f"error: {error}", highlight=False, markup=False)
+        sys.exit(2)

@@ -1,0 +1,83 @@
+"""`python -m bertile.report.results`: docs/results.md from docs/results/*.json, so that no number is typed by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from bertile.config.paths import ROOT
+from bertile.perf.cycles import target_clocks
+
+SOURCE = ROOT / "docs" / "results" / "slice.json"
+TARGET = ROOT / "docs" / "results.md"
+
+
+def shape_rows(results: dict) -> list[str]:
+    """One table row a measured shape."""
+    rows = []
+    for shape in results["shapes"]:
+        packing, cycles = shape["packing"], shape["estimated_cycles"]
+        projected = " / ".join(f"{cycles / clock / 1e3:.2f}" for clock in target_clocks())
+        rows.append(
+            f"| {shape['shape']}, {shape['layers']} layers | {shape['sparsity']:.0%} | {packing['seconds']:.1f} s | "
+            f"{packing['peak_gibibytes']:.2f} GiB | {shape['weight_megabytes']:.1f} MB | "
+            f"{shape['csim_seconds_median']:.2f} s | {shape['compared']:,} | {shape['mismatches']} | "
+            f"{cycles:,} | {projected} ms |"
+        )
+    return rows
+
+
+def render(results: dict) -> str:
+    """The page."""
+    machine = results["machine"]
+    clocks = " / ".join(str(clock) for clock in target_clocks())
+    first = results["shapes"][0]
+    lengths = ", ".join(map(str, first["checked_lengths"]))
+    lines = [
+        "<!-- Generated from docs/results/slice.json by `python -m bertile.report.results`; do not edit. -->",
+        "# Results",
+        "",
+        f"Measured on {machine['processor']}, {machine['cores']} cores, Python {machine['python']}, with",
+        "`python -m bertile.perf.bench --data GLUE --output docs/results/slice.json`.",
+        "",
+        "## Packing and C-simulation",
+        "",
+        "Random weights: the shape of the model counts, not its accuracy. Packing includes loading, calibration,",
+        "quantization and writing the file. C-simulation: one sequence of 128 tokens, median of "
+        f"{len(first['csim_seconds_all'])}.",
+        "Compared: every int8 value of every layer's output, C-simulation against integer reference, sequences of",
+        f"{lengths} tokens.",
+        "**Cycles are estimated** (`bertile.perf.cycles`), for 128 tokens on one compute unit; **the latency is",
+        f"projected from them at {clocks} MHz, not measured on a board.**",
+        "",
+        "| model | sparsity | packing | peak memory | weight tiles | C-simulation | compared | mismatches | "
+        "estimated cycles | projected |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *shape_rows(results),
+    ]
+    if accuracy := results.get("accuracy"):
+        lines += [
+            "",
+            "## W8A8 against FP32",
+            "",
+            f"Unpruned {accuracy['model']}, {accuracy['task']}, {accuracy['pairs']} pairs, mean-pooled cosine;",
+            "calibrated on the bundled sentences.",
+            "",
+            "| what | FP32 | integer |",
+            "|---|---|---|",
+            f"| Spearman | {accuracy['score_fp32']:.4f} | {accuracy['score_integer']:.4f} |",
+            f"| cosine of final hidden states to FP32, mean over {accuracy['tokens']:,} tokens | 1 | "
+            f"{accuracy['cosine_mean']:.4f} |",
+            f"| the same, worst token | 1 | {accuracy['cosine_min']:.4f} |",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def main(source: Path = SOURCE, target: Path = TARGET) -> int:
+    target.write_text(render(json.loads(source.read_text())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

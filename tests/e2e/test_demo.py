@@ -1,0 +1,67 @@
+"""`make demo` and the README's commands do what the README says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+
+from bertile import demo
+from bertile.config.paths import ROOT
+from bertile.config.spec import load_spec
+
+from .conftest import bertile
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory):
+    """Summary of the demo, run into a folder of its own."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "FOLDER", folder)
+        assert demo.main() == 0
+    assert (folder / "tiles.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "model.bertile").is_file()
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_demo_is_exact_and_faithful(summary):
+    assert summary["mismatches"] == 0
+    assert summary["compared"] == 6 * 384 * 32 * 12  # layers, features, lanes, sentences of one row block
+    assert summary["sparsity"] == 0.5
+    assert summary["spec_digest"] == load_spec().digest
+    assert summary["cosine_mean"] > 0.99
+    assert summary["cosine_min"] > 0.97
+
+
+def test_readme_shows_the_demos_numbers(summary):
+    """Exact figures exactly, fidelity to two digits: the last ones depend on the processor's float arithmetic."""
+    assert f"{summary['compared']:,} values of every layer compared, 0 mismatches" in README
+    assert f"one compute unit: {summary['cycles']:,}" in README
+    shown = re.search(r"hidden states (0\.\d+) on average, (0\.\d+) at worst", README)
+    assert float(shown[1]) == pytest.approx(summary["cosine_mean"], abs=0.002)
+    assert float(shown[2]) == pytest.approx(summary["cosine_min"], abs=0.01)
+
+
+def test_readme_commands_run(tmp_path, monkeypatch):
+    """Every `bertile` command of the README, in order, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sentences.txt").write_text("A cat sleeps.\nA kitten is asleep.\nPrices rose.\n")
+    (tmp_path / "GLUE" / "STS-B").mkdir(parents=True)
+    rows = ["A cat sleeps.\tA kitten is asleep.\t4.5", "A cat sleeps.\tPrices rose.\t0.0", "Yes.\tIndeed.\t3.0"]
+    (tmp_path / "GLUE" / "STS-B" / "dev.tsv").write_text("\n".join(["sentence1\tsentence2\tlabel", *rows]) + "\n")
+    commands = [shlex.split(line, comments=True)[1:] for line in README.splitlines() if line.startswith("bertile ")]
+    assert len(commands) == 6
+    for command in commands:
+        result = bertile(*command)
+        assert result.returncode == 0, (command, result.stderr)
+
+
+def test_readme_links_exist():
+    links = re.findall(r"\]\((?!http)([^)#]+)", README)
+    assert len(links) > 6
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -1,0 +1,131 @@
+"""Bad input: one line that names the cause, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from .conftest import bertile
+
+
+def refuse(cause: str, *arguments: object, **options: object) -> None:
+    """The command exits with 2 and one line on stderr that contains `cause`."""
+    result = bertile(*arguments, **options)
+    assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    assert cause in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("cause", "arguments"),
+    [
+        ("no such folder", ["no-such-model"]),
+        ("sparsity 1.0 is not in [0, 1)", ["--config", "bert-tiny", "--sparsity", "1"]),
+        ("sparsity -0.1 is not in [0, 1)", ["--config", "bert-tiny", "--sparsity=-0.1"]),
+        ("sparsity nan is not in [0, 1)", ["--config", "bert-tiny", "--sparsity", "nan"]),
+        ("not a multiple of 16", ["--config", "bert-tiny", "--pattern", "1x8"]),
+        ("does not divide", ["--config", "bert-tiny", "--pattern", "3x16"]),
+        ("is not KxN", ["--config", "bert-tiny", "--pattern", "sixteen"]),
+        ("unknown configuration", ["--config", "gpt-9"]),
+        ("give either a model", []),
+        ("give either a model", ["minilm", "--config", "bert-tiny"]),
+        ("--layers goes with --config", ["minilm", "--layers", "2"]),
+        ("unknown scope", ["--config", "bert-tiny", "--scope", "local"]),
+    ],
+)
+def test_prune_refuses(cause, arguments, tmp_path):
+    refuse(cause, "prune", *arguments, "-o", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prune_spares_a_folder_of_others(tmp_path):
+    (tmp_path / "precious").write_text("data")
+    refuse("not empty", "prune", "--config", "bert-tiny", "-o", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_pack_refuses_bad_calibration_text(workspace, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    target = tmp_path / "out.bertile"
+    refuse("no text", "pack", "minilm", "-o", target, "--calibrate", tmp_path / "empty.txt")
+    refuse("not UTF-8", "pack", "minilm", "-o", target, "--calibrate", tmp_path / "binary.txt")
+    refuse("No such file", "pack", "minilm", "-o", target, "--calibrate", tmp_path / "missing.txt")
+    (tmp_path / "good.txt").write_text("A sentence.")
+    refuse("no tokenizer", "pack", workspace / "pruned", "-o", target, "--calibrate", tmp_path / "good.txt")
+    assert not target.exists()
+
+
+def test_pack_refuses_bad_targets(workspace, tmp_path):
+    refuse("is a folder", "pack", workspace / "pruned", "-o", tmp_path)
+    refuse("no such folder", "pack", workspace / "pruned", "-o", tmp_path / "missing" / "x.bertile")
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["check"], ["run", "--text", "-"]])
+def test_files_that_are_not_ours(command, workspace, tmp_path):
+    """Missing, truncated, altered, of another spec, of another kind."""
+    good = workspace / "tiny.bertile"
+    data = good.read_bytes()
+    bad = tmp_path / "bad.bertile"
+
+    def refuse_file(cause: str) -> None:
+        refuse(cause, command[0], bad, *command[1:], text="hello")
+
+    refuse_file("no such file")
+    bad.write_bytes(data[: len(data) // 2])
+    refuse_file("not a complete .bertile file")
+    bad.write_bytes(b"")
+    refuse_file("not a complete .bertile file")
+    altered = bytearray(data)
+    altered[-1000] ^= 1
+    bad.write_bytes(altered)
+    refuse_file("altered since it was packed")
+    with safe_open(good, "numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    save_file(tensors, bad, {**metadata, "spec_digest": "0" * 64})
+    refuse_file("packed for spec 000000000000")
+    save_file({"x": np.zeros(3)}, bad)
+    refuse_file("not a .bertile file")
+
+
+def test_lengths_and_devices_out_of_range(workspace):
+    file = workspace / "tiny.bertile"
+    refuse("this model takes 1 to 512", "check", file, "--tokens", 513)
+    refuse("this model takes 1 to 512", "inspect", file, "--tokens", 0)
+    refuse("unknown device 'fpga'", "check", file, "--device", "fpga")
+    refuse("this model has layers 0 to 1", "inspect", file, "--picture", "x.png", "--layer", 2)
+
+
+def test_empty_text(minilm):
+    refuse("no text", "run", minilm, "--text", "-", text=" \n\n")
+
+
+def test_evaluate_refuses(minilm, tmp_path):
+    refuse("unknown task", "evaluate", minilm, "--task", "chess", "--data", tmp_path)
+    refuse("no dev.tsv", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+    (tmp_path / "dev.tsv").write_text("sentence1\tsentence2\tlabel\na\tb\tmany\n")
+    refuse("line 2: no number", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+    (tmp_path / "dev.tsv").write_text("a\tb\n1\t2\n")
+    refuse("needs the columns", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+
+
+def test_evaluate_fp32_needs_the_unchanged_model(workspace, tmp_path):
+    """The FP32 score must be of the very model that was packed."""
+    folder, file = tmp_path / "model", tmp_path / "model.bertile"
+    shutil.copytree(workspace / "pruned", folder)
+    assert bertile("pack", folder, "-o", file).returncode == 0
+    (tmp_path / "dev.tsv").write_text("sentence1\tsentence2\tlabel\na\tb\t1\nc\td\t2\n")
+    arguments = ["evaluate", file, "--task", "stsb", "--data", tmp_path, "--device", "fp32"]
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    refuse("has changed since", *arguments)
+    shutil.rmtree(folder)
+    refuse("is gone", *arguments)
