@@ -11,6 +11,7 @@ import pytest
 from bertile import demo
 from bertile.config.paths import ROOT
 from bertile.config.spec import load_spec
+from bertile.report import results
 
 from .conftest import bertile
 
@@ -45,6 +46,15 @@ def test_readme_shows_the_demos_numbers(summary):
     shown = re.search(r"hidden states (0\.\d+) on average, (0\.\d+) at worst", README)
     assert float(shown[1]) == pytest.approx(summary["cosine_mean"], abs=0.002)
     assert float(shown[2]) == pytest.approx(summary["cosine_min"], abs=0.01)
+
+
+def test_readme_and_results_show_the_measured_scores():
+    """No number typed by hand: docs/results.md is what its command makes, and the README quotes its data."""
+    measured = json.loads(results.SOURCE.read_text())
+    assert results.TARGET.read_text() == results.render(measured)
+    dense, half = measured["accuracy"]
+    assert f"(Spearman {dense['score_integer']:.4f} against {dense['score_fp32']:.4f} in FP32)" in README
+    assert f"({half['score_integer']:.3f})" in README
 
 
 def test_readme_commands_run(tmp_path, monkeypatch):

@@ -90,11 +90,13 @@ def measure_shape(folder: Path, sparsity: float) -> dict:
     }
 
 
-def measure_accuracy(data: Path) -> dict:
-    """Unpruned MiniLM, W8A8 integer reference against FP32, on the STS-B dev set."""
+def measure_accuracy(folder: Path, data: Path, sparsity: float) -> dict:
+    """MiniLM pruned in one shot, W8A8 integer reference against the same model in FP32, on the STS-B dev set."""
     task = read_similarity(find_split(data, "stsb", "dev"))
-    model = load_model("minilm")
-    packed = pack_model(model, "minilm")
+    source = folder / f"minilm-{sparsity}"
+    save_pruned(prune_magnitude(load_model("minilm"), parse_pattern("1x16"), sparsity), source)
+    model = load_model(str(source))
+    packed = pack_model(model, str(source))
     token_ids = TextEncoder(tokenizer_json(model), model.config).encode([*task.first, *task.second])
     states: dict[str, list[np.ndarray]] = {
         "fp32": run_fp32(model, token_ids),
@@ -104,6 +106,8 @@ def measure_accuracy(data: Path) -> dict:
     fidelity = measure_fidelity(states["fp32"], states["integer"])
     return {
         "model": "minilm",
+        "pattern": "1x16",
+        "sparsity": sparsity,
         "task": "stsb dev",
         "metric": "spearman",
         "pairs": len(task.first),
@@ -126,14 +130,15 @@ def measure(data: Path | None) -> dict:
         "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         "spec_digest": load_spec().digest,
         "shapes": [],
+        "accuracy": [],
     }
     with tempfile.TemporaryDirectory() as folder:
         for sparsity in (0.0, 0.75):
             with working(f"{SHAPE}, {sparsity:.0%} sparse"):
                 results["shapes"].append(measure_shape(Path(folder), sparsity))
-    if data:
-        with working("STS-B"):
-            results["accuracy"] = measure_accuracy(data)
+        for sparsity in (0.0, 0.5) if data else ():
+            with working(f"STS-B, {sparsity:.0%} sparse"):
+                results["accuracy"].append(measure_accuracy(Path(folder), data, sparsity))
     return results
 
 
