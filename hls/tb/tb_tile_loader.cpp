@@ -1,5 +1,5 @@
-// What the engine makes of packed tiles, for tests/contract/test_packets.py: `tb_tile_loader FILE TILES` reads beats and
-// prints, for every tile, its parameters and each weight vector with the input feature it belongs to.
+// What the engine makes of packed tiles, for tests/contract/test_packets.py: `tb_tile_loader FILE TILES` reads beats
+// and prints, for every tile, its parameters and each weight vector with the input feature it belongs to.
 #include <cstdlib>
 #include <fstream>
 #include <iostream>

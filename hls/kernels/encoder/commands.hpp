@@ -62,7 +62,7 @@ struct NormCommand {
 
 // Softmax and norm FIFOs hold what their second pass cannot use before the first has ended.
 static const int kScoreDepth = 2 * kCapacityTokens;
-static const int kSumDepth = kCapacityRowBlocks * kCapacityHidden + 64;
+static const int kSumDepth = kCapacityRowBlocks * kCapacityHidden;
 static const int kResidualDepth = kSumDepth;
 static const int kNormParameterDepth = 2 * (1 + kCapacityHidden * LayernormFeature::kBytes / kPacketBeatBytes);
 static const int kCommandDepth = 8;

@@ -38,7 +38,7 @@ def progress_bar(description: str) -> Iterator[ProgressFunction]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=messages, transient=True)
+    bar = Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal)
     task = bar.add_task(description, total=None)
     begin = time.monotonic()
 
