@@ -104,7 +104,7 @@ def test_prose_layout_and_order_do_not_change_the_digest(old, new):
     ("old", "new"),
     [
         ('["post", "u8", 1,', '["post", "u8", 0,'),  # overlaps
-        ('["trace_slot", "u16", 6,', '["trace_slot", "u16", 7,'),  # not aligned
+        ('["descriptors", "u32", 12,', '["descriptors", "u32", 13,'),  # not aligned
         ('["context_numerator", "u32", 44,', '["context_numerator", "u32", 64,'),  # behind the end
         ('["tokens", "u16", 2,', '["tokens", "u32", 4,'),  # behind the end
     ],
