@@ -62,6 +62,7 @@ class StreamBase {
 
   uint64_t transfers() const { return written_.load() + read_.load(); }
   std::string Waiting() const;  // "name (empty)", "name (full)" or ""
+  bool reader_waits() const { return reader_waits_.load(); }
   bool empty() const { return written_.load(std::memory_order_acquire) == read_.load(std::memory_order_relaxed); }
   bool full() const { return written_.load(std::memory_order_relaxed) - read_.load(std::memory_order_acquire) >= depth_; }
 

@@ -16,7 +16,11 @@ struct ComputeUnitMemory {
   Beat* status;
 };
 
+// When words reach the engine: as soon as they can, or only when it waits for one. A command whose await_words is too
+// low reads stale words in the second case; in the first, timing may hide it.
+enum class WordTiming { kEarly, kLate };
+
 // Returns an empty string, or why the simulation failed.
-std::string RunComputeUnit(const ComputeUnitMemory& memory, double deadlock_seconds);
+std::string RunComputeUnit(const ComputeUnitMemory& memory, WordTiming timing, double deadlock_seconds);
 
 }  // namespace bertile

@@ -53,6 +53,16 @@ def test_equals_the_integer_reference(pair, shape, launch):
     assert output.any()
 
 
+@pytest.mark.parametrize("lengths", [[33], [512], [40, 3, 200, 32, 100], [1] * 16])
+@pytest.mark.parametrize("shape", ["heads of 32", "heads of 64"])
+def test_every_command_awaits_its_words(pair, shape, lengths):
+    """Words arrive only when the engine waits for one: a command that does not wait long enough reads stale words."""
+    encoder = pair(shape)
+    sequences = encoder.sequences(lengths)
+    output = CsimEncoder(encoder.packed, late_words=True).run(sequences)
+    assert int((output == encoder.integer.run(sequences)).sum()) == output.size > 0
+
+
 @pytest.mark.parametrize("shape", ["heads of 32", "heads of 64"])
 def test_inputs_at_the_ends_of_the_range(pair, shape):
     encoder = pair(shape)

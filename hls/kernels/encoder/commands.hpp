@@ -69,8 +69,8 @@ static const int kCommandDepth = 8;
 static const int kWordDepth = 64;
 
 static_assert(kCapacitySequences * LaunchSequence::kBytes <= kPacketBeatBytes, "the sequence table is one beat");
-static_assert(kStreamWords >= kCapacityProbabilitySlots * (kCapacityTokens + 2),
-              "all softmax output under way fits the word stream, or engine and encoder may wait for each other");
+static_assert(kStreamWords >= kCapacityProbabilitySlots * (kCapacityTokens + 2 + kCapacityHeadSizes),
+              "all attention words under way fit the word stream, or engine and encoder may wait for each other");
 
 // Visit the words of a region in stream order; RegionCounter is the address generator of every stage.
 struct RegionCounter {

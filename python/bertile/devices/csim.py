@@ -24,7 +24,7 @@ def load_library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(build_library()))
     library.bertile_csim_spec_digest.restype = ctypes.c_uint64
     buffers = [ctypes.c_void_p] * 7
-    library.bertile_csim_launch.argtypes = [*buffers, ctypes.c_double, ctypes.c_char_p, ctypes.c_size_t]
+    library.bertile_csim_launch.argtypes = [*buffers, ctypes.c_int, ctypes.c_double, ctypes.c_char_p, ctypes.c_size_t]
     if library.bertile_csim_spec_digest() != SPEC.digest_word:
         raise DeviceError("the C-simulation was built for another spec; run `make spec csim`")
     return library
@@ -35,8 +35,10 @@ class CsimEncoder:
 
     name = "csim"
 
-    def __init__(self, packed: PackedModel):
+    def __init__(self, packed: PackedModel, late_words: bool = False):
+        """late_words: hold each word back until the engine waits for one, which shows a missing wait."""
         self.packed = packed
+        self.late_words = late_words
         self.library = load_library()
 
     def run(self, sequences: list[np.ndarray]) -> np.ndarray:
@@ -53,7 +55,7 @@ class CsimEncoder:
         arrays = [self.packed.program, self.packed.weights, self.packed.parameters, table, words, output, status]
         error = ctypes.create_string_buffer(4096)
         failed = self.library.bertile_csim_launch(
-            *(array.ctypes.data for array in arrays), DEADLOCK_SECONDS, error, len(error)
+            *(array.ctypes.data for array in arrays), int(self.late_words), DEADLOCK_SECONDS, error, len(error)
         )
         if failed:
             raise DeviceError(f"C-simulation: {error.value.decode()}")

@@ -1,7 +1,7 @@
 """Estimated cycles of a packed encoder on one compute unit (docs/architecture.md, Cycles).
 
-An estimate from counts of work, not a simulation: it leaves out pipeline latency, the first tile of a program and
-memory stalls.
+An estimate from counts of work, not a simulation: it leaves out pipeline latency, memory stalls, the first tile of each
+gemm, the last drain of each command, and the loading of keys and values.
 """
 
 from __future__ import annotations
