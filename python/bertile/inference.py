@@ -9,6 +9,7 @@ import numpy as np
 
 from bertile.devices.launch import BLOCK, batch_launches, lay_out
 from bertile.devices.registry import Device
+from bertile.models.quantized import dequantize_output, quantize_input
 from bertile.pack.packer import PackedModel
 
 Progress = Callable[[int, int], None]
@@ -18,10 +19,9 @@ def no_progress(done: int, total: int) -> None:
     """Ignore progress."""
 
 
-def quantize_input(packed: PackedModel, token_ids: np.ndarray) -> np.ndarray:
-    """Embed token ids [tokens] on the host and quantize: [tokens, hidden] int8 (docs/numerics.md, Input)."""
-    x = packed.embeddings.embed(token_ids)
-    return np.clip(np.rint(x / packed.input_scale), -128, 127).astype(np.int8)
+def embed_tokens(packed: PackedModel, token_ids: np.ndarray) -> np.ndarray:
+    """Embed token ids [tokens] on the host and quantize: [tokens, hidden] int8."""
+    return quantize_input(packed.embeddings.embed(token_ids), packed.input_scale)
 
 
 def run_sequences(
@@ -30,10 +30,10 @@ def run_sequences(
     """Final hidden states [tokens, hidden] float32 of each sequence of token ids."""
     results: list[np.ndarray] = []
     for group in batch_launches([len(ids) for ids in sequences]):
-        inputs = [quantize_input(packed, sequences[index]) for index in group]
+        inputs = [embed_tokens(packed, sequences[index]) for index in group]
         output = device.run(inputs)[-1]
         for first, _, tokens in lay_out(inputs).spans:
-            results.append(output[first : first + tokens].astype(np.float32) * packed.output_scale[-1])
+            results.append(dequantize_output(output[first : first + tokens], packed.output_scale[-1]))
         progress(len(results), len(sequences))
     return results
 
@@ -80,7 +80,7 @@ def compare_devices(
     first = None
     groups = batch_launches([len(ids) for ids in sequences])
     for number, group in enumerate(groups):
-        inputs = [quantize_input(packed, sequences[index]) for index in group]
+        inputs = [embed_tokens(packed, sequences[index]) for index in group]
         expected, got = reference.run(inputs), device.run(inputs)
         assert expected.shape == got.shape, (expected.shape, got.shape)
         different = int((expected != got).sum())

@@ -13,6 +13,7 @@ from bertile.config.spec import load_spec
 from bertile.devices.csim import CsimEncoder
 from bertile.devices.launch import Launch, check_status, encode_launch, lay_out
 from bertile.errors import CapacityError, DeviceError
+from bertile.models.quantized import quantize_input
 from bertile.pack.packer import unpack_encoder
 
 SPEC = load_spec()
@@ -77,7 +78,7 @@ def test_embedded_tokens(pair):
     encoder = pair("heads of 64")
     rng = np.random.default_rng(1)
     ids = [rng.integers(encoder.model.config.vocabulary, size=tokens) for tokens in (21, 77)]
-    sequences = [encoder.model.quantize_input(encoder.model.embeddings.embed(tokens)) for tokens in ids]
+    sequences = [quantize_input(encoder.model.embeddings.embed(tokens), encoder.model.input_scale) for tokens in ids]
     output = assert_equal_run(encoder, sequences)
     assert output[:, :21].std(axis=1).min() > 5
     assert (np.abs(output[:, :21].astype(int)) == 127).mean() < 0.1

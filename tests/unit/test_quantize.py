@@ -16,6 +16,7 @@ from bertile.config.spec import load_spec
 from bertile.errors import BertileError
 from bertile.golden.integer import IntegerEncoder
 from bertile.models.encoder import MATRICES
+from bertile.models.quantized import dequantize_output, quantize_input
 from bertile.quantize.calibration import join_sequences, trace_layer
 from bertile.quantize.equalize import COARSEST_RATIO, equalized_scale
 from bertile.quantize.quantizer import quantize_encoder
@@ -221,11 +222,11 @@ def test_quantized_encoder_is_close_to_float(shape, densities):
     model = quantize_encoder(float_layers, config, embeddings, calibration)
     ids = [np.random.default_rng(seed).integers(config.vocabulary, size=tokens) for seed, tokens in ((8, 29), (9, 64))]
     x, lengths = join_sequences([embeddings.embed(tokens) for tokens in ids])
-    runs = [IntegerEncoder(model).run([model.quantize_input(embeddings.embed(tokens))]) for tokens in ids]
+    runs = [IntegerEncoder(model).run([quantize_input(embeddings.embed(tokens), model.input_scale)]) for tokens in ids]
     for number, layer in enumerate(float_layers):
         x = trace_layer(layer, config, x, lengths).output
         rows = [run[number][: len(tokens)] for run, tokens in zip(runs, ids, strict=True)]
-        cosine = cosines(model.dequantize_output(np.concatenate(rows), number), x.numpy())
+        cosine = cosines(dequantize_output(np.concatenate(rows), model.output_scale[number]), x.numpy())
         assert cosine.shape == (93,)
         assert not (cosine.mean() <= 0.99)
         assert not (cosine.min() <= 0.9)  # random queries and keys make a few tokens attend to one other token
@@ -247,5 +248,6 @@ def test_unequal_heads_keep_their_scales_apart():
     ids = calibration[2]
     x, lengths = join_sequences([embeddings.embed(ids)])
     exact = trace_layer(layer, config, x, lengths).output.numpy()
-    actual = model.dequantize_output(IntegerEncoder(model).run([model.quantize_input(embeddings.embed(ids))])[0])
+    actual = IntegerEncoder(model).run([quantize_input(embeddings.embed(ids), model.input_scale)])[0]
+    actual = dequantize_output(actual, model.output_scale[0])
     assert not (cosines(actual[: len(ids)], exact).min() <= 0.98)

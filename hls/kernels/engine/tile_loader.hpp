@@ -16,7 +16,6 @@ class TileLoader {
     groups_ = 0;
     done_ = false;
   }
-  void Skip() { done_ = true; }
   bool done() const { return done_; }
 
   void Accept(const Beat& beat, TileBuffer& tile) {

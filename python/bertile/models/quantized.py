@@ -84,10 +84,12 @@ class QuantizedEncoder:
     tokenizer: str = ""
     provenance: dict = field(default_factory=dict)
 
-    def quantize_input(self, x: np.ndarray) -> np.ndarray:
-        """Encoder input [tokens, hidden] float32 as int8."""
-        return np.clip(np.rint(x / self.input_scale), -128, 127).astype(np.int8)
 
-    def dequantize_output(self, y: np.ndarray, layer: int = -1) -> np.ndarray:
-        """Layer output [tokens, hidden] int8 as float32."""
-        return y.astype(np.float32) * self.output_scale[layer]
+def quantize_input(x: np.ndarray, input_scale: np.ndarray) -> np.ndarray:
+    """Encoder input [tokens, hidden] float32 as int8 (docs/numerics.md, Input); input_scale [hidden]."""
+    return np.clip(np.rint(x / input_scale), -128, 127).astype(np.int8)
+
+
+def dequantize_output(y: np.ndarray, output_scale: np.ndarray) -> np.ndarray:
+    """A layer's output [tokens, hidden] int8 as float32; output_scale [hidden] of that layer."""
+    return y.astype(np.float32) * output_scale

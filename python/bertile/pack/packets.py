@@ -19,7 +19,6 @@ VALID = 1 << SPEC.packet.valid_bit
 LAST = 1 << SPEC.packet.last_bit
 INDEX_MASK = (1 << SPEC.packet.index_bits) - 1
 PARAMETER = SPEC.records["tile_parameter"].dtype
-PARAMETER_BYTES = SPEC.tile.parameter_beats * BEAT
 
 
 def encode_tile(weight: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> np.ndarray:

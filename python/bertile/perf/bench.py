@@ -27,7 +27,7 @@ from bertile.devices.registry import open_device
 from bertile.errors import BertileError
 from bertile.evaluate import find_split, read_similarity, similarity_score
 from bertile.golden.fp32 import run_fp32
-from bertile.inference import compare_devices, measure_fidelity, quantize_input, run_sequences
+from bertile.inference import compare_devices, embed_tokens, measure_fidelity, run_sequences
 from bertile.models.load import load_model, random_model
 from bertile.pack.container import load_packed, save_packed
 from bertile.perf.cycles import estimate_cycles
@@ -71,7 +71,7 @@ def measure_shape(folder: Path, sparsity: float) -> dict:
     packing, file = measure_packing(folder, sparsity)
     packed = load_packed(file)
     integer, csim = open_device("integer", packed), open_device("csim", packed)
-    words = [quantize_input(packed, ids) for ids in random_sequences(packed.config, [TOKENS], seed=0)]
+    words = [embed_tokens(packed, ids) for ids in random_sequences(packed.config, [TOKENS], seed=0)]
     times = [seconds(lambda: csim.run(words)) for _ in range(REPEATS)]
     comparison = compare_devices(packed, integer, csim, random_sequences(packed.config, list(CHECK_LENGTHS), seed=1))
     return {
