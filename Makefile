@@ -43,8 +43,8 @@ lint: setup  ## Check style and formatting
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-bench: setup  ## Projected latencies of the accelerator
-	$(PY) -m bertile.perf.bench
+bench: setup  ## Measure packing, C-simulation and, with GLUE=FOLDER, accuracy
+	$(PY) -m bertile.perf.bench $(if $(GLUE),--data $(GLUE))
 
 clean:  ## Remove what was built; .venv stays
 	rm -rf build .pytest_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,12 +19,12 @@ KERNEL_SOURCES = ["kernels/bertile_encoder.cpp", "kernels/bertile_engine.cpp", "
 LIBRARY_SOURCES = [*KERNEL_SOURCES, "tb/compute_unit.cpp", "tb/csim_library.cpp"]
 
 
-def compiler() -> str:
-    """The C++ compiler: $CXX, or g++. Raises DeviceError when there is none."""
-    name = os.environ.get("CXX", "g++")
-    if shutil.which(name) is None:
-        raise DeviceError(f"no C++ compiler: {name} is not on PATH (install g++ or set CXX)")
-    return name
+def compiler() -> list[str]:
+    """The C++ compiler as a command: $CXX, or g++. Raises DeviceError when there is none."""
+    command = shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    if shutil.which(command[0]) is None:
+        raise DeviceError(f"no C++ compiler: {command[0]} is not on PATH (install g++ or set CXX)")
+    return command
 
 
 def ap_types() -> Path:
@@ -49,7 +50,7 @@ def source_digest(command: list[str]) -> str:
 
 def build(output: Path, sources: list[str], extra: list[str]) -> Path:
     """Compile `sources` (relative to hls/) into `output`, unless it is there from the same sources already."""
-    command = [compiler(), *FLAGS, "-march=native", *extra]
+    command = [*compiler(), *FLAGS, "-march=native", *extra]
     command += ["-isystem", str(ap_types())]
     command += [f"-I{HLS_DIR / 'include'}", f"-I{HLS_DIR / 'kernels'}", f"-I{HLS_DIR / 'tb'}"]
     command += [str(HLS_DIR / source) for source in sources]
