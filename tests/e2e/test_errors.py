@@ -63,6 +63,7 @@ def test_pack_refuses_bad_calibration_text(workspace, tmp_path):
 
 
 def test_pack_refuses_bad_targets(workspace, tmp_path):
+    refuse("cannot write", "pack", workspace / "pruned", "-o", "/proc/self/x.bertile")
     refuse("is a folder", "pack", workspace / "pruned", "-o", tmp_path)
     refuse("no such folder", "pack", workspace / "pruned", "-o", tmp_path / "missing" / "x.bertile")
 
@@ -101,6 +102,20 @@ def test_lengths_and_devices_out_of_range(workspace):
     refuse("this model takes 1 to 512", "inspect", file, "--tokens", 0)
     refuse("unknown device 'fpga'", "check", file, "--device", "fpga")
     refuse("this model has layers 0 to 1", "inspect", file, "--picture", "x.png", "--layer", 2)
+
+
+@pytest.mark.parametrize(
+    ("cause", "arguments"),
+    [
+        ("No such command 'frobnicate'", ["frobnicate"]),
+        ("Missing argument 'file'", ["check"]),
+        ("Missing option '-o'", ["prune", "minilm"]),
+        ("Invalid value for '--tokens'", ["check", "x.bertile", "--tokens", "many"]),
+        ("Invalid value for '--seed'", ["check", "x.bertile", "--seed=-1"]),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_too(cause, arguments):
+    refuse(cause, *arguments)
 
 
 def test_empty_text(minilm):

@@ -65,10 +65,10 @@ def pack(source: str, file: Path, calibrate: Path | None) -> None:
         model = load_model(source)
     with progress_bar("quantizing") as quantizing, progress_bar("packing") as packing:
         packed = pack_model(model, source, calibrate, quantizing, packing)
-    if model.synthetic:
-        warn("random weights: good for shapes and cycles, never for accuracy")
     with working(f"writing {file}"):
         save_packed(packed, file)
+    if model.synthetic:
+        warn("random weights: good for shapes and cycles, never for accuracy")
     output.print(
         f"{file}: {packed.config.layers} layers, {packed_sparsity(packed):.1%} sparse, "
         f"{len(packed.weights) * SPEC.packet.beat_bytes / 1e6:.1f} MB of weight tiles"

@@ -13,6 +13,9 @@ from bertile.cli import commands
 from bertile.cli.console import messages
 from bertile.errors import BertileError
 
+# What every wrong command line raises; of its family, Typer makes only this subclass public.
+UsageError = typer.BadParameter.__bases__[0]
+
 app = typer.Typer(
     name="bertile",
     help="Block-sparse INT8 BERT encoders for an Alveo U200, bit-exact and checkable on a laptop.",
@@ -34,7 +37,7 @@ def prune(
     model: Model = None,
     config: Annotated[str | None, typer.Option(help="Random weights of this shape, such as bert-base.")] = None,
     layers: Annotated[int | None, typer.Option(help="With --config: number of layers.")] = None,
-    seed: Annotated[int, typer.Option(help="With --config: seed of the weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="With --config: seed of the weights.")] = 0,
     pattern: Annotated[str, typer.Option(help="Block KxN: K input by N output features, N a multiple of 16.")] = "1x16",
     sparsity: Annotated[float, typer.Option(help="Share of the blocks to remove, in [0, 1).")] = 0.5,
     scope: Annotated[str, typer.Option(help="uniform: each matrix alike; global: one threshold.")] = "uniform",
@@ -82,7 +85,7 @@ def check(
     file: File,
     device: DeviceName = "csim",
     tokens: Annotated[int | None, typer.Option(help="One sequence of this length, not several ragged ones.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random token ids.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random token ids.")] = 0,
     json: Json = False,
 ) -> None:
     """Compare a device with the integer reference, every value of every layer. Exit code 1 on a mismatch."""
@@ -116,14 +119,23 @@ def options(
     """Options of the program itself."""
 
 
+def fail(cause: str) -> None:
+    """One line on stderr, exit code 2."""
+    messages.print(f"error: {cause}", highlight=False, markup=False)
+    sys.exit(2)
+
+
 def app_main() -> None:
     """Entry point: what a user can act on becomes one line and exit code 2."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except BertileError as error:
-        messages.print(f"error: {error}", highlight=False, markup=False)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        fail(str(error))
+    except UsageError as error:
+        if not error.format_message():  # no arguments at all: the help is printed already
+            sys.exit(2)
+        fail(f"{error.format_message()} (see bertile --help)")
+    except (KeyboardInterrupt, typer.Abort):
         messages.print("interrupted", highlight=False)
         sys.exit(130)
     except BrokenPipeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -90,10 +91,11 @@ def save_packed(packed: PackedModel, path: Path) -> None:
     try:
         save_file(tensors, temporary, metadata)
         temporary.replace(path)
-    except OSError as error:
-        raise FormatError(f"cannot write {path}: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        raise FormatError(f"cannot write {path}: {error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
