@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,21 +42,33 @@ def find_split(data: Path, task: str, split: str) -> Path:
 
 def read_similarity(path: Path) -> SimilarityTask:
     """A TSV with columns sentence1, sentence2 and label, no quoting. Raises BertileError naming the line."""
-    first, second, labels = [], [], []
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if not {"sentence1", "sentence2", "label"} <= set(reader.fieldnames or ()):
-            raise BertileError(f"{path}: needs the columns sentence1, sentence2 and label")
-        for row in reader:
-            try:
-                labels.append(float(row["label"]))
-            except (TypeError, ValueError):
-                raise BertileError(f"{path}: line {reader.line_num}: no number in column label") from None
-            first.append(row["sentence1"])
-            second.append(row["sentence2"])
-    if len(labels) < 2:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(read_rows(path, csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)))
+    except UnicodeDecodeError:
+        raise BertileError(f"{path}: not UTF-8 text") from None
+    except csv.Error as error:
+        raise BertileError(f"{path}: {error}") from None
+    if len(rows) < 2:
         raise BertileError(f"{path}: fewer than two rows")
-    return SimilarityTask(first, second, np.array(labels))
+    first, second, labels = zip(*rows, strict=True)
+    return SimilarityTask(list(first), list(second), np.array(labels))
+
+
+def read_rows(path: Path, reader: csv.DictReader) -> Iterator[tuple[str, str, float]]:
+    """Sentences and label of each row. Raises BertileError naming the line."""
+    if not {"sentence1", "sentence2", "label"} <= set(reader.fieldnames or ()):
+        raise BertileError(f"{path}: needs the columns sentence1, sentence2 and label")
+    for row in reader:
+        try:
+            label = float(row["label"])
+        except (TypeError, ValueError):
+            label = np.nan
+        if not np.isfinite(label):
+            raise BertileError(f"{path}: line {reader.line_num}: no number in column label")
+        if row["sentence1"] is None or row["sentence2"] is None:
+            raise BertileError(f"{path}: line {reader.line_num}: a sentence is missing")
+        yield row["sentence1"], row["sentence2"], label
 
 
 def similarity_score(task: SimilarityTask, token_ids: list[np.ndarray], hidden_states: HiddenStates) -> float:

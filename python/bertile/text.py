@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -39,6 +40,16 @@ def read_lines(source: Path) -> list[str]:
     return non_empty(lines, str(source))
 
 
+def read_stdin() -> list[str]:
+    """The same from standard input."""
+    text = sys.stdin.read() if sys.stdin else ""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # bytes that are not UTF-8 arrive as lone surrogates
+        raise BertileError("standard input: not UTF-8 text") from None
+    return non_empty(text.splitlines(), "standard input")
+
+
 def non_empty(lines: list[str], source: str) -> list[str]:
     kept = [line.strip() for line in lines if line.strip()]
     if not kept:
@@ -53,7 +64,7 @@ class TextEncoder:
         """tokenizer: the text of a tokenizer.json. Raises BertileError when it is empty."""
         if not tokenizer:
             raise BertileError("this model has no tokenizer (random weights or a folder without one): it reads no text")
-        self.limit = token_limit(config)
+        self.limit, self.vocabulary = token_limit(config), config.vocabulary
         self.tokenizer = Tokenizer.from_str(tokenizer)
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
@@ -68,6 +79,10 @@ class TextEncoder:
                 self.tokenizer.enable_truncation(self.limit)
                 ids = self.tokenizer.encode(text).ids
                 self.tokenizer.no_truncation()
+            if max(ids) >= self.vocabulary:
+                raise BertileError(
+                    f"the tokenizer gives token {max(ids)}, the model's vocabulary has {self.vocabulary}"
+                )
             sequences.append(np.array(ids))
         return sequences
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,24 @@ def test_run_finds_the_nearest_sentence(minilm, device):
     embeddings = np.array([sentence["embedding"] for sentence in result["sentences"]])
     similarity = embeddings @ embeddings.T - 2 * np.eye(4)
     assert similarity.argmax(axis=1).tolist() == [2, 3, 0, 1]
+
+
+def test_brackets_in_texts_and_names_stay(minilm, tmp_path):
+    """Nothing the user writes is taken for markup."""
+    text = "[/b] a closing tag\n[red]red[/red] [1] words\nfoo\n"
+    shown = succeed("run", minilm, "--text", "-", text=text)
+    assert "[/b] a closing tag" in shown
+    assert "[red]red[/red] [1] words" in shown
+    target = tmp_path / "[x]" / "[b]y"
+    assert str(target) in succeed("prune", "--config", "bert-tiny", "-o", target)
+    assert "no such folder" in bertile("pack", "[/x]", "-o", tmp_path / "z.bertile").stderr
+
+
+def test_packed_files_are_readable_by_others_as_the_umask_says(workspace):
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in (workspace / "tiny.bertile", workspace / "pruned" / "masks.safetensors"):
+        assert file.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_devices_give_the_same_embeddings(minilm):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
+
+from bertile.errors import BertileError
+from bertile.pack.container import load_packed
+from bertile.text import TextEncoder
 
 from .conftest import bertile
 
@@ -104,6 +109,36 @@ def test_lengths_and_devices_out_of_range(workspace):
     refuse("this model has layers 0 to 1", "inspect", file, "--picture", "x.png", "--layer", 2)
 
 
+def test_a_folder_with_files_of_others_is_kept(workspace, tmp_path):
+    """A folder that Bertile wrote is replaced, but not what the user put into it."""
+    folder = tmp_path / "model"
+    shutil.copytree(workspace / "pruned", folder)
+    (folder / "precious").write_text("data")
+    refuse("holds precious", "prune", "--config", "bert-tiny", "-o", folder)
+    (folder / "precious").unlink()
+    assert bertile("prune", "--config", "bert-tiny", "-o", folder).returncode == 0
+
+
+def test_standard_input_that_is_not_text(minilm):
+    refuse("standard input: not UTF-8 text", "run", minilm, "--text", "-", text="bad \udcff")
+
+
+def test_a_tokenizer_of_another_model(minilm):
+    packed = load_packed(minilm)
+    config = dataclasses.replace(packed.config, vocabulary=500)
+    with pytest.raises(BertileError, match="the model's vocabulary has 500"):
+        TextEncoder(packed.tokenizer, config).encode(["An unusual word."])
+
+
+def test_pictures_need_a_file_name(workspace, tmp_path):
+    refuse("is a folder", "inspect", workspace / "tiny.bertile", "--picture", tmp_path)
+
+
+def test_targets_that_are_not_files(workspace):
+    refuse("a folder or a device", "pack", workspace / "pruned", "-o", "/dev/null")
+    refuse("a folder, not a .bertile file", "inspect", workspace / "pruned")
+
+
 @pytest.mark.parametrize(
     ("cause", "arguments"),
     [
@@ -127,6 +162,17 @@ def test_evaluate_refuses(minilm, tmp_path):
     refuse("no dev.tsv", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
     (tmp_path / "dev.tsv").write_text("sentence1\tsentence2\tlabel\na\tb\tmany\n")
     refuse("line 2: no number", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+    header = "sentence1\tsentence2\tlabel\n"
+    (tmp_path / "dev.tsv").write_text(header + "a\tb\tnan\n")
+    refuse("line 2: no number", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+    (tmp_path / "dev.tsv").write_text("label\tsentence1\tsentence2\n1\ta\n")
+    refuse("line 2: a sentence is missing", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+    (tmp_path / "dev.tsv").write_bytes(header.encode() + b"a\t\xff\t1\n")
+    refuse("not UTF-8", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+    (tmp_path / "dev.tsv").write_text(header + "a" * 200_000 + "\tb\t1\n")
+    refuse("field larger", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+    (tmp_path / "dev.tsv").write_text(header + "a\tb\t1\n")
+    refuse("fewer than two rows", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
     (tmp_path / "dev.tsv").write_text("a\tb\n1\t2\n")
     refuse("needs the columns", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
 

@@ -66,9 +66,11 @@ def test_save_replaces_only_what_is_ours(tiny_model, folder, tmp_path, monkeypat
         save_model(model, tmp_path / "file" / "below")
     (tmp_path / "empty").mkdir()
     save_model(model, tmp_path / "empty")
-    (tmp_path / "empty" / "left over").touch()
+    (tmp_path / "empty" / "mine").touch()
+    with pytest.raises(BertileError, match="holds mine, which Bertile did not write"):
+        save_model(model, tmp_path / "empty")
+    (tmp_path / "empty" / "mine").unlink()
     save_model(dataclasses.replace(model, name="newer", synthetic=False), tmp_path / "empty")
-    assert not (tmp_path / "empty" / "left over").exists()
     back = load_model(str(tmp_path / "empty"))
     assert (back.name, back.synthetic) == ("newer", False)
 

@@ -187,7 +187,9 @@ def test_saved_folder(tiny_model, tmp_path):
         "source": "tiny-roberta",
     }
     assert result.sparsity == pytest.approx(0.6, abs=1e-3)
-    assert set(json.loads((tmp_path / "pruned" / "bertile.json").read_text())) == {"name", "synthetic", "pruning"}
+    marker = json.loads((tmp_path / "pruned" / "bertile.json").read_text())
+    assert set(marker) == {"name", "synthetic", "pruning", "files"}
+    assert marker["files"] == ["config.json", "masks.safetensors", "model.safetensors"]
     masks = read_masks(tmp_path / "pruned")
     assert masks.keys() == result.masks.keys()
     back = load_model(str(tmp_path / "pruned"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +56,9 @@ def pack(source: str, file: Path, calibrate: Path | None) -> None:
     from bertile.models.load import load_model
     from bertile.workflow import pack_model
 
-    if file.is_dir():
-        raise BertileError(f"{file} is a folder; -o names a file")
+    file = file.expanduser()
+    if file.exists() and not file.is_file():
+        raise BertileError(f"{file} is a folder or a device; -o names a file")
     if not file.absolute().parent.is_dir():
         raise BertileError(f"{file.parent}: no such folder")
     with working(f"loading {source}"):
@@ -154,9 +154,9 @@ def checked_tokens(packed: PackedModel, tokens: int) -> int:
 def run(file: Path, text: str, device_name: str, as_json: bool) -> None:
     """Encode the lines of a text."""
     from bertile.devices.registry import open_device
-    from bertile.text import TextEncoder, non_empty, read_lines
+    from bertile.text import TextEncoder, read_lines, read_stdin
 
-    lines = non_empty(sys.stdin.read().splitlines(), "standard input") if text == "-" else read_lines(Path(text))
+    lines = read_stdin() if text == "-" else read_lines(Path(text))
     packed = load_packed(file)
     sequences = TextEncoder(packed.tokenizer, packed.config).encode(lines, warn)
     with working(f"opening {device_name}"):
@@ -247,8 +247,9 @@ def open_fp32(target: Path):
     from bertile.models.load import load_model
     from bertile.workflow import fp32_source, tokenizer_json
 
+    is_model = target.is_dir() or str(target) == "minilm"
     with working("loading the FP32 model"):
-        model = load_model(str(target) if target.is_dir() else fp32_source(load_packed(target)))
+        model = load_model(str(target) if is_model else fp32_source(load_packed(target)))
 
     def hidden_states(sequences: list[np.ndarray]) -> list[np.ndarray]:
         with progress_bar("evaluating in FP32") as progress:

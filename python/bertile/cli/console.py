@@ -10,11 +10,13 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from bertile.inference import Progress as ProgressFunction
 
-output = Console(soft_wrap=True)
-messages = Console(stderr=True, soft_wrap=True)
+# No markup: brackets in texts, paths and names are themselves.
+output = Console(soft_wrap=True, markup=False)
+messages = Console(stderr=True, soft_wrap=True, markup=False)
 SHOW_AFTER_SECONDS = 2.0
 
 
@@ -32,7 +34,7 @@ def print_json(data: dict) -> None:
 def progress_bar(description: str) -> Iterator[ProgressFunction]:
     """A function (done, total) that draws a bar on stderr once the work has taken two seconds."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -57,5 +59,5 @@ def progress_bar(description: str) -> Iterator[ProgressFunction]:
 @contextmanager
 def working(description: str) -> Iterator[None]:
     """A spinner on stderr around a step that cannot count."""
-    with messages.status(description):
+    with messages.status(Text(description)):
         yield

@@ -28,6 +28,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Model = Annotated[str | None, typer.Argument(help="minilm, a folder, or a Hugging Face id.")]
 File = Annotated[Path, typer.Argument(help="A .bertile file.", show_default=False)]
+SEED_MAX = 2**63 - 1
 DeviceName = Annotated[str, typer.Option("--device", help="integer or csim.")]
 
 
@@ -37,7 +38,7 @@ def prune(
     model: Model = None,
     config: Annotated[str | None, typer.Option(help="Random weights of this shape, such as bert-base.")] = None,
     layers: Annotated[int | None, typer.Option(help="With --config: number of layers.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="With --config: seed of the weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="With --config: seed of the weights.")] = 0,
     pattern: Annotated[str, typer.Option(help="Block KxN: K input by N output features, N a multiple of 16.")] = "1x16",
     sparsity: Annotated[float, typer.Option(help="Share of the blocks to remove, in [0, 1).")] = 0.5,
     scope: Annotated[str, typer.Option(help="uniform: each matrix alike; global: one threshold.")] = "uniform",
@@ -85,7 +86,7 @@ def check(
     file: File,
     device: DeviceName = "csim",
     tokens: Annotated[int | None, typer.Option(help="One sequence of this length, not several ragged ones.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random token ids.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Seed of the random token ids.")] = 0,
     json: Json = False,
 ) -> None:
     """Compare a device with the integer reference, every value of every layer. Exit code 1 on a mismatch."""

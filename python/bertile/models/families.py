@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 from transformers import PretrainedConfig
+from transformers.activations import ACT2FN
 
 from bertile.config.spec import load_spec
 from bertile.errors import BertileError, CapacityError
@@ -108,6 +109,10 @@ def encoder_config(config: PretrainedConfig) -> EncoderConfig:
     for name in ("layers", "hidden", "ffn", "heads", "max_tokens", "vocabulary"):
         if getattr(shape, name) < 1:
             raise BertileError(f"the configuration has {name} = {getattr(shape, name)}")
+    if not shape.norm_epsilon > 0:
+        raise BertileError(f"the configuration has layer_norm_eps = {shape.norm_epsilon}")
+    if shape.activation not in ACT2FN:
+        raise BertileError(f"unknown activation function {shape.activation!r}")
     if shape.hidden % shape.heads:
         raise BertileError(f"hidden size {shape.hidden} is not a multiple of the number of heads {shape.heads}")
     return shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ SMALL_FILES = ("*.json", "*.txt")
 
 def first_line(error: BaseException) -> str:
     """The cause in one line, for the foreign errors that come as a page."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def find_folder(source: str) -> Path:
@@ -91,19 +93,30 @@ def read_marker(directory: str | Path) -> dict | None:
     return marker
 
 
+def give_usual_mode(file: Path) -> None:
+    """Readable as the umask says: safetensors makes its files readable by their owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    file.chmod(0o666 & ~mask)
+
+
 @contextmanager
 def new_folder(directory: str | Path, name: str, synthetic: bool, pruning: dict | None) -> Iterator[Path]:
     """A temporary folder to write a model into; when the block ends it becomes `directory`, marked as ours.
 
-    An empty folder, or one that Bertile wrote, is replaced. Raises BertileError where anything else is in the way, or
-    where the file system refuses.
+    An empty folder, or one that holds only what Bertile wrote, is replaced. Raises BertileError where anything else is
+    in the way, or where the file system refuses.
     """
     target = Path(directory).expanduser().resolve()
     if target.exists():
         if not target.is_dir():
             raise BertileError(f"{directory} is a file")
-        if any(target.iterdir()) and read_marker(target) is None:
+        marker = read_marker(target)
+        if any(target.iterdir()) and marker is None:
             raise BertileError(f"{directory} is not empty, and not a folder that Bertile wrote")
+        foreign = sorted({path.name for path in target.iterdir()} - {MARKER, *(marker or {}).get("files", ())})
+        if foreign:
+            raise BertileError(f"{directory} holds {foreign[0]}, which Bertile did not write there")
     temporary = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +124,10 @@ def new_folder(directory: str | Path, name: str, synthetic: bool, pruning: dict 
         model = temporary / "new"
         model.mkdir()
         yield model
-        marker = {"name": name, "synthetic": synthetic, "pruning": pruning}
+        files = sorted(path.name for path in model.iterdir())
+        for file in files:
+            give_usual_mode(model / file)
+        marker = {"name": name, "synthetic": synthetic, "pruning": pruning, "files": files}
         (model / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
         _put_in_place(model, target, aside=temporary / "old")
     except (OSError, SafetensorError) as error:

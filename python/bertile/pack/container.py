@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from bertile.config.spec import load_spec
 from bertile.errors import FormatError
 from bertile.models.encoder import Embeddings, EncoderConfig, Norm
+from bertile.models.folder import give_usual_mode
 from bertile.pack.packer import PackedModel, ProgramVariant
 from bertile.pack.program import Extent, LayerImages
 
@@ -90,6 +91,7 @@ def save_packed(packed: PackedModel, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, temporary, metadata)
+        give_usual_mode(temporary)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise FormatError(f"cannot write {path}: {error}") from None
@@ -101,7 +103,7 @@ def save_packed(packed: PackedModel, path: Path) -> None:
 def read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Arrays and metadata, checked: format, contract, completeness. Raises FormatError."""
     if not path.is_file():
-        raise FormatError(f"{path}: no such file")
+        raise FormatError(f"{path}: {'a folder, not a .bertile file' if path.is_dir() else 'no such file'}")
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from bertile.config.spec import load_spec
+from bertile.errors import BertileError
 from bertile.models.encoder import Embeddings, EncoderConfig, EncoderLayer, Linear, Norm
 from bertile.models.quantized import QuantizedAttention, QuantizedEncoder, QuantizedLayer, QuantizedNorm
 from bertile.quantize.calibration import LayerTrace, join_sequences, trace_layer
@@ -21,6 +22,8 @@ from bertile.quantize.scales import (
 )
 
 SPEC = load_spec()
+# Largest epsilon in the scale of the variance: their sum stays below 2**53 (docs/numerics.md, LayerNorm).
+EPSILON_MAX = 1 << 51
 # Head room of the 16-bit sum before a LayerNorm, over the largest value seen in calibration.
 SUM_HEADROOM = 2.0
 CLIP_RATIOS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
@@ -75,6 +78,9 @@ def quantize_norm(norm: Norm, epsilon: float, residual_scale: np.ndarray, sum_sc
     hidden = len(norm.gain)
     residual_multiplier, residual_shift = shared_shift(residual_scale / sum_scale, 16)
     gain, gain_shift = shared_shift(norm.gain / output_scale, 15)
+    scaled_epsilon = round(hidden * hidden * epsilon / sum_scale**2)
+    if scaled_epsilon > EPSILON_MAX:
+        raise BertileError(f"quantization: a LayerNorm epsilon of {epsilon:.3g} is larger than its inputs")
     output_shift = gain_shift + SPEC.law.norm_fraction_bits
     return QuantizedNorm(
         residual_multiplier.astype(np.uint16),
@@ -82,7 +88,7 @@ def quantize_norm(norm: Norm, epsilon: float, residual_scale: np.ndarray, sum_sc
         gain.astype(np.int16),
         np.rint(norm.bias / output_scale * 2.0**output_shift).astype(np.int32),
         output_shift,
-        max(1, round(hidden * hidden * epsilon / sum_scale**2)),
+        max(1, scaled_epsilon),
     )
 
 

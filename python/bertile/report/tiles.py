@@ -23,6 +23,8 @@ def draw_tiles(packed: PackedModel, layer: int, path: Path) -> None:
 
     Raises BertileError when the file cannot be written.
     """
+    if path.is_dir():
+        raise BertileError(f"{path} is a folder; a picture is a file")
     assert {name for row in PANELS for name in row} == set(MATRICES)
     figure, axes = plt.subplots(2, 3, figsize=(14, 7.5), layout="constrained")
     for axis, matrix in zip(axes.flat, [name for row in PANELS for name in row], strict=True):
@@ -34,7 +36,7 @@ def draw_tiles(packed: PackedModel, layer: int, path: Path) -> None:
     pattern = (packed.provenance.get("pruning") or {}).get("pattern", "unpruned")
     figure.suptitle(f"{packed.provenance.get('model')}, layer {layer}, {pattern}: weight vectors in the packed tiles")
     try:
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=110, format="png")
     except OSError as error:
         raise BertileError(f"cannot write {path}: {error.strerror}") from None
     finally:
