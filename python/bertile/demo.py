@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
 from bertile.cli.commands import nearest_table
-from bertile.cli.console import messages, output, progress_bar, working
+from bertile.cli.console import output, progress_bar, working
 from bertile.config.paths import BUILD_DIR
 from bertile.config.spec import load_spec
 from bertile.devices.registry import open_device
-from bertile.errors import BertileError
+from bertile.errors import run_program
 from bertile.golden.fp32 import run_fp32
 from bertile.inference import compare_devices, mean_pool, measure_fidelity, run_sequences
 from bertile.models.load import load_model
@@ -111,8 +110,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BertileError as error:
-        messages.print(f"error: {error}", highlight=False, markup=False)
-        sys.exit(2)
+    run_program(main)

@@ -75,7 +75,6 @@ def test_check_takes_a_length(workspace):
 
 def test_check_finds_a_wrong_device(workspace, monkeypatch):
     """A device that is wrong in one value is caught, located, and gives exit code 1."""
-    from bertile.cli import commands
     from bertile.devices import registry
     from bertile.golden.integer import IntegerEncoder
 
@@ -91,7 +90,11 @@ def test_check_finds_a_wrong_device(workspace, monkeypatch):
         return (Broken if name == "csim" else IntegerEncoder)(unpack_encoder(packed))
 
     monkeypatch.setattr(registry, "open_device", open_device)
-    assert commands.check(workspace / "tiny.bertile", "csim", 7, 0, True) == 1
+    result = bertile("check", workspace / "tiny.bertile", "--tokens", 7, "--json")
+    assert result.returncode == 1
+    report = json.loads(result.stdout)
+    assert report["mismatches"] == 1
+    assert "layer 1, row block 0, lane 3, feature 5" in report["first_mismatch"]
 
 
 def test_run_without_a_tokenizer_says_so(workspace):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +9,7 @@ import typer
 
 from bertile import __version__
 from bertile.cli import commands
-from bertile.cli.console import messages
-from bertile.errors import BertileError
+from bertile.errors import BertileError, run_program
 
 # What every wrong command line raises; of its family, Typer makes only this subclass public.
 UsageError = typer.BadParameter.__bases__[0]
@@ -120,27 +118,21 @@ def options(
     """Options of the program itself."""
 
 
-def fail(cause: str) -> None:
-    """One line on stderr, exit code 2."""
-    messages.print(f"error: {cause}", highlight=False, markup=False)
-    sys.exit(2)
+def run_command() -> int | None:
+    """Run what the command line asks for. A wrong command line is an error like any other."""
+    try:
+        return app(standalone_mode=False)
+    except UsageError as error:
+        if not error.format_message():  # no arguments at all: the help is printed already
+            return 2
+        raise BertileError(f"{error.format_message()} (see bertile --help)") from None
+    except typer.Abort:
+        raise KeyboardInterrupt from None
 
 
 def app_main() -> None:
     """Entry point: what a user can act on becomes one line and exit code 2."""
-    try:
-        sys.exit(app(standalone_mode=False))
-    except BertileError as error:
-        fail(str(error))
-    except UsageError as error:
-        if not error.format_message():  # no arguments at all: the help is printed already
-            sys.exit(2)
-        fail(f"{error.format_message()} (see bertile --help)")
-    except (KeyboardInterrupt, typer.Abort):
-        messages.print("interrupted", highlight=False)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)
+    run_program(run_command)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from bertile.config.paths import BUILD_DIR, HLS_DIR
-from bertile.errors import BertileError, DeviceError
+from bertile.errors import DeviceError, run_program
 
 FLAGS = ["-std=c++14", "-O3", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-unused-label", "-fPIC", "-pthread"]
 KERNEL_SOURCES = ["kernels/bertile_encoder.cpp", "kernels/bertile_engine.cpp", "tb/simulation.cpp"]
@@ -84,7 +84,4 @@ def build_test_bench(name: str, sanitize: bool = False) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        print(build_library())
-    except BertileError as error:
-        sys.exit(f"error: {error}")
+    run_program(lambda: print(build_library()))

@@ -24,7 +24,7 @@ from bertile.cli.console import messages, output, working
 from bertile.config.paths import BUILD_DIR
 from bertile.config.spec import load_spec
 from bertile.devices.registry import open_device
-from bertile.errors import BertileError
+from bertile.errors import run_program
 from bertile.evaluate import find_split, read_similarity, similarity_score
 from bertile.golden.fp32 import run_fp32
 from bertile.inference import compare_devices, embed_tokens, measure_fidelity, run_sequences
@@ -161,8 +161,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BertileError as error:
-        messages.print(f"error: {error}", highlight=False, markup=False)
-        sys.exit(2)
+    run_program(main)
