@@ -5,7 +5,7 @@
 
 namespace bertile {
 
-static const uint64_t kSpecDigest = 0xDA40D39F148988D0ULL;
+static const uint64_t kSpecDigest = 0x6D3E13916DEF24F6ULL;
 static const int kContractVersion = 1;
 static const int kContractProgramMagic = 1162630210;
 static const int kWordTokens = 32;
@@ -27,6 +27,7 @@ static const int kCapacityHeadSizes = 64;
 static const int kCapacityActivationBanks = 12;
 static const int kCapacityActivationBankWords = 4096;
 static const int kCapacityTileBeats = 1024;
+static const int kCapacityTileMemoryBeats = 4096;
 static const int kCapacityProbabilitySlots = 3;
 static const int kStreamCommands = 16;
 static const int kStreamTiles = 64;
@@ -67,6 +68,14 @@ static const int kErrorNone = 0;
 static const int kErrorDigest = 1;
 static const int kErrorOpcode = 2;
 static const int kErrorLaunch = 3;
+static const int kErrorEngine = 4;
+static const int kEngineErrorNone = 0;
+static const int kEngineErrorOpcode = 1;
+static const int kEngineErrorShape = 2;
+static const int kEngineErrorIndex = 3;
+static const int kEngineErrorAddress = 4;
+static const int kEngineErrorPacket = 5;
+static const int kEngineErrorWord = 6;
 
 struct Descriptor {
   static const int kBytes = 64;
@@ -197,6 +206,7 @@ struct Command {
   uint16_t row_scale_slot;  // context: slot of the row scales
   int16_t limit_low;  // saturation of the results
   int16_t limit_high;  // saturation of the results
+  uint32_t await_weight;  // scores, context: words the engine must have received before it fetches keys or values
 };
 
 template <typename Bytes>
@@ -220,6 +230,7 @@ inline Command DecodeCommand(const Bytes& bytes, int base = 0) {
   record.row_scale_slot = uint16_t((uint16_t(uint8_t(bytes[base + 24])) << 0) | (uint16_t(uint8_t(bytes[base + 25])) << 8));
   record.limit_low = int16_t((uint16_t(uint8_t(bytes[base + 26])) << 0) | (uint16_t(uint8_t(bytes[base + 27])) << 8));
   record.limit_high = int16_t((uint16_t(uint8_t(bytes[base + 28])) << 0) | (uint16_t(uint8_t(bytes[base + 29])) << 8));
+  record.await_weight = uint32_t((uint32_t(uint8_t(bytes[base + 32])) << 0) | (uint32_t(uint8_t(bytes[base + 33])) << 8) | (uint32_t(uint8_t(bytes[base + 34])) << 16) | (uint32_t(uint8_t(bytes[base + 35])) << 24));
   return record;
 }
 
@@ -256,6 +267,10 @@ inline void EncodeCommand(const Command& record, Bytes& bytes, int base = 0) {
   bytes[base + 27] = uint8_t(record.limit_low >> 8);
   bytes[base + 28] = uint8_t(record.limit_high >> 0);
   bytes[base + 29] = uint8_t(record.limit_high >> 8);
+  bytes[base + 32] = uint8_t(record.await_weight >> 0);
+  bytes[base + 33] = uint8_t(record.await_weight >> 8);
+  bytes[base + 34] = uint8_t(record.await_weight >> 16);
+  bytes[base + 35] = uint8_t(record.await_weight >> 24);
 }
 
 struct EngineWord {
@@ -279,6 +294,48 @@ inline void EncodeEngineWord(const EngineWord& record, Bytes& bytes, int base = 
   bytes[base + 32] = uint8_t(record.address >> 0);
   bytes[base + 33] = uint8_t(record.address >> 8);
   bytes[base + 34] = uint8_t(record.kind >> 0);
+}
+
+struct EngineStatus {
+  static const int kBytes = 64;
+  uint64_t spec_digest;  // of the engine
+  uint32_t error;  // engine_error, the first of the launch
+  uint64_t cycles;  // clock cycles from the first command to halt; 0: not counted
+};
+
+template <typename Bytes>
+inline EngineStatus DecodeEngineStatus(const Bytes& bytes, int base = 0) {
+#pragma HLS INLINE
+  EngineStatus record;
+  record.spec_digest = uint64_t((uint64_t(uint8_t(bytes[base + 0])) << 0) | (uint64_t(uint8_t(bytes[base + 1])) << 8) | (uint64_t(uint8_t(bytes[base + 2])) << 16) | (uint64_t(uint8_t(bytes[base + 3])) << 24) | (uint64_t(uint8_t(bytes[base + 4])) << 32) | (uint64_t(uint8_t(bytes[base + 5])) << 40) | (uint64_t(uint8_t(bytes[base + 6])) << 48) | (uint64_t(uint8_t(bytes[base + 7])) << 56));
+  record.error = uint32_t((uint32_t(uint8_t(bytes[base + 8])) << 0) | (uint32_t(uint8_t(bytes[base + 9])) << 8) | (uint32_t(uint8_t(bytes[base + 10])) << 16) | (uint32_t(uint8_t(bytes[base + 11])) << 24));
+  record.cycles = uint64_t((uint64_t(uint8_t(bytes[base + 16])) << 0) | (uint64_t(uint8_t(bytes[base + 17])) << 8) | (uint64_t(uint8_t(bytes[base + 18])) << 16) | (uint64_t(uint8_t(bytes[base + 19])) << 24) | (uint64_t(uint8_t(bytes[base + 20])) << 32) | (uint64_t(uint8_t(bytes[base + 21])) << 40) | (uint64_t(uint8_t(bytes[base + 22])) << 48) | (uint64_t(uint8_t(bytes[base + 23])) << 56));
+  return record;
+}
+
+template <typename Bytes>
+inline void EncodeEngineStatus(const EngineStatus& record, Bytes& bytes, int base = 0) {
+#pragma HLS INLINE
+  bytes[base + 0] = uint8_t(record.spec_digest >> 0);
+  bytes[base + 1] = uint8_t(record.spec_digest >> 8);
+  bytes[base + 2] = uint8_t(record.spec_digest >> 16);
+  bytes[base + 3] = uint8_t(record.spec_digest >> 24);
+  bytes[base + 4] = uint8_t(record.spec_digest >> 32);
+  bytes[base + 5] = uint8_t(record.spec_digest >> 40);
+  bytes[base + 6] = uint8_t(record.spec_digest >> 48);
+  bytes[base + 7] = uint8_t(record.spec_digest >> 56);
+  bytes[base + 8] = uint8_t(record.error >> 0);
+  bytes[base + 9] = uint8_t(record.error >> 8);
+  bytes[base + 10] = uint8_t(record.error >> 16);
+  bytes[base + 11] = uint8_t(record.error >> 24);
+  bytes[base + 16] = uint8_t(record.cycles >> 0);
+  bytes[base + 17] = uint8_t(record.cycles >> 8);
+  bytes[base + 18] = uint8_t(record.cycles >> 16);
+  bytes[base + 19] = uint8_t(record.cycles >> 24);
+  bytes[base + 20] = uint8_t(record.cycles >> 32);
+  bytes[base + 21] = uint8_t(record.cycles >> 40);
+  bytes[base + 22] = uint8_t(record.cycles >> 48);
+  bytes[base + 23] = uint8_t(record.cycles >> 56);
 }
 
 struct TileParameter {
@@ -461,6 +518,8 @@ struct Status {
   uint64_t spec_digest;  // of the kernel
   uint32_t error;  // error
   uint32_t descriptors;  // descriptors executed
+  uint32_t engine_error;  // engine_error, the first of the launch
+  uint64_t engine_cycles;  // clock cycles of the engine from the first command to halt; 0: not counted
 };
 
 template <typename Bytes>
@@ -470,6 +529,8 @@ inline Status DecodeStatus(const Bytes& bytes, int base = 0) {
   record.spec_digest = uint64_t((uint64_t(uint8_t(bytes[base + 0])) << 0) | (uint64_t(uint8_t(bytes[base + 1])) << 8) | (uint64_t(uint8_t(bytes[base + 2])) << 16) | (uint64_t(uint8_t(bytes[base + 3])) << 24) | (uint64_t(uint8_t(bytes[base + 4])) << 32) | (uint64_t(uint8_t(bytes[base + 5])) << 40) | (uint64_t(uint8_t(bytes[base + 6])) << 48) | (uint64_t(uint8_t(bytes[base + 7])) << 56));
   record.error = uint32_t((uint32_t(uint8_t(bytes[base + 8])) << 0) | (uint32_t(uint8_t(bytes[base + 9])) << 8) | (uint32_t(uint8_t(bytes[base + 10])) << 16) | (uint32_t(uint8_t(bytes[base + 11])) << 24));
   record.descriptors = uint32_t((uint32_t(uint8_t(bytes[base + 12])) << 0) | (uint32_t(uint8_t(bytes[base + 13])) << 8) | (uint32_t(uint8_t(bytes[base + 14])) << 16) | (uint32_t(uint8_t(bytes[base + 15])) << 24));
+  record.engine_error = uint32_t((uint32_t(uint8_t(bytes[base + 16])) << 0) | (uint32_t(uint8_t(bytes[base + 17])) << 8) | (uint32_t(uint8_t(bytes[base + 18])) << 16) | (uint32_t(uint8_t(bytes[base + 19])) << 24));
+  record.engine_cycles = uint64_t((uint64_t(uint8_t(bytes[base + 24])) << 0) | (uint64_t(uint8_t(bytes[base + 25])) << 8) | (uint64_t(uint8_t(bytes[base + 26])) << 16) | (uint64_t(uint8_t(bytes[base + 27])) << 24) | (uint64_t(uint8_t(bytes[base + 28])) << 32) | (uint64_t(uint8_t(bytes[base + 29])) << 40) | (uint64_t(uint8_t(bytes[base + 30])) << 48) | (uint64_t(uint8_t(bytes[base + 31])) << 56));
   return record;
 }
 
@@ -492,6 +553,18 @@ inline void EncodeStatus(const Status& record, Bytes& bytes, int base = 0) {
   bytes[base + 13] = uint8_t(record.descriptors >> 8);
   bytes[base + 14] = uint8_t(record.descriptors >> 16);
   bytes[base + 15] = uint8_t(record.descriptors >> 24);
+  bytes[base + 16] = uint8_t(record.engine_error >> 0);
+  bytes[base + 17] = uint8_t(record.engine_error >> 8);
+  bytes[base + 18] = uint8_t(record.engine_error >> 16);
+  bytes[base + 19] = uint8_t(record.engine_error >> 24);
+  bytes[base + 24] = uint8_t(record.engine_cycles >> 0);
+  bytes[base + 25] = uint8_t(record.engine_cycles >> 8);
+  bytes[base + 26] = uint8_t(record.engine_cycles >> 16);
+  bytes[base + 27] = uint8_t(record.engine_cycles >> 24);
+  bytes[base + 28] = uint8_t(record.engine_cycles >> 32);
+  bytes[base + 29] = uint8_t(record.engine_cycles >> 40);
+  bytes[base + 30] = uint8_t(record.engine_cycles >> 48);
+  bytes[base + 31] = uint8_t(record.engine_cycles >> 56);
 }
 
 }  // namespace bertile

@@ -1,4 +1,5 @@
-// Simulation only: bounded blocking streams, a thread a dataflow stage, and a watchdog for deadlocks.
+// Simulation only: bounded blocking streams, a thread a dataflow stage, and a watchdog for deadlocks. With a timing
+// model it counts clock cycles, too (timing.hpp).
 #pragma once
 
 #include <pthread.h>
@@ -13,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "timing.hpp"
+
 namespace bertile {
 
 // Thrown in every waiting stage once a simulation has failed.
@@ -25,7 +28,8 @@ class StreamBase;
 // What the stages and streams of one run share. Streams and stages created on a thread belong to its current simulation.
 class Simulation {
  public:
-  explicit Simulation(double deadlock_seconds);
+  // Timed when there is a model, which must outlive it.
+  explicit Simulation(double deadlock_seconds, const TimingModel* timing = nullptr);
   ~Simulation();
   Simulation(const Simulation&) = delete;
   Simulation& operator=(const Simulation&) = delete;
@@ -37,11 +41,21 @@ class Simulation {
   void Fail(const std::string& why);
   bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
   std::string error();
+  const TimingModel* timing() const { return timing_; }
+  std::string Waiting();  // the streams at which stages wait
+
+  // Threads that may still do something. Who starts or wakes one counts it, so the number never drops too early.
+  void Enter() { runnable_.fetch_add(1); }
+  void Leave();
+  // Until every thread but the caller waits for a stream or has ended: nothing happens unless the caller does it.
+  void AwaitQuiescence();
 
  private:
   void Watch();
+  std::string WaitingLocked() const;
 
   const double deadlock_seconds_;
+  const TimingModel* const timing_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<StreamBase*> streams_;
@@ -49,6 +63,10 @@ class Simulation {
   std::atomic<bool> stopped_{false};
   bool finished_ = false;
   Simulation* const previous_;
+  std::atomic<int> runnable_{1};  // who made it
+  std::atomic<bool> awaits_quiescence_{false};
+  std::mutex quiet_mutex_;
+  std::condition_variable quiet_;
   pthread_t watchdog_;
 };
 
@@ -68,7 +86,11 @@ class StreamBase {
 
  protected:
   void Wait(bool for_data);
-  void Notify();
+  void Wake(bool for_data);
+  void StampRead(uint64_t slot);   // moves the clock of the reading stage
+  void StampWrite(uint64_t slot);  // and of the writing one
+  void RefuseTimed() const;
+  bool Blocked(bool for_data) const;
 
   const std::string name_;
   const uint64_t depth_;
@@ -76,6 +98,7 @@ class StreamBase {
   std::atomic<uint64_t> read_{0};
   std::atomic<bool> reader_waits_{false};
   std::atomic<bool> writer_waits_{false};
+  const std::unique_ptr<StreamTimes> times_;  // null: untimed
 
  private:
   Simulation* const simulation_;
@@ -95,16 +118,39 @@ class Stream<T, 0> : public StreamBase {
     return Take();
   }
   bool read_nb(T& value) {
+    if (times_) RefuseTimed();
     if (empty()) return false;
     value = Take();
     return true;
   }
   void write(const T& value) {
     if (full()) Wait(false);
-    const uint64_t position = written_.load(std::memory_order_relaxed);
-    ring_[position % depth_] = value;
-    written_.store(position + 1);
-    if (reader_waits_.load()) Notify();
+    const uint64_t slot = written_.load(std::memory_order_relaxed) % depth_;
+    if (times_) StampWrite(slot);
+    Put(value, slot);
+  }
+
+  // For a stage that keeps its own time (clocked.hpp). When the next entry can be read, and the next one sent; false
+  // when there is none, or no slot.
+  bool HeadTime(uint64_t& cycle) const {
+    if (empty()) return false;
+    cycle = times_->readable[read_.load(std::memory_order_relaxed) % depth_];
+    return true;
+  }
+  bool RoomTime(uint64_t& cycle) const {
+    if (full()) return false;
+    cycle = times_->writable[written_.load(std::memory_order_relaxed) % depth_];
+    return true;
+  }
+  const T& Head() const { return ring_[read_.load(std::memory_order_relaxed) % depth_]; }
+  T TakeAt(uint64_t writable) {
+    times_->writable[read_.load(std::memory_order_relaxed) % depth_] = writable;
+    return Pull();
+  }
+  void PutAt(const T& value, uint64_t readable) {
+    const uint64_t slot = written_.load(std::memory_order_relaxed) % depth_;
+    times_->readable[slot] = readable;
+    Put(value, slot);
   }
 
  protected:
@@ -112,11 +158,20 @@ class Stream<T, 0> : public StreamBase {
 
  private:
   T Take() {
+    if (times_) StampRead(read_.load(std::memory_order_relaxed) % depth_);
+    return Pull();
+  }
+  T Pull() {
     const uint64_t position = read_.load(std::memory_order_relaxed);
     T value = ring_[position % depth_];
     read_.store(position + 1);
-    if (writer_waits_.load()) Notify();
+    if (writer_waits_.load()) Wake(false);
     return value;
+  }
+  void Put(const T& value, uint64_t slot) {
+    ring_[slot] = value;
+    written_.store(written_.load(std::memory_order_relaxed) + 1);
+    if (reader_waits_.load()) Wake(true);
   }
   std::unique_ptr<T[]> ring_;
 };
@@ -127,17 +182,27 @@ class Stream : public Stream<T, 0> {
   explicit Stream(const char* name) : Stream<T, 0>(name, Depth) {}
 };
 
-// The stages of one dataflow region.
+// The stages of one dataflow region. In a timed simulation they start at the clock of their parent, and this goes on
+// when the last of them has ended.
 class Dataflow {
  public:
   Dataflow() : simulation_(Simulation::Current()) {}
   ~Dataflow() { Join(); }
   void Launch(const char* name, std::function<void()> stage);
   void Join();
+  uint64_t last_cycle() const { return last_cycle_; }  // of all stages, once joined
 
  private:
+  void RunStage(const std::string& name, const std::function<void()>& stage, uint64_t start);
+  void End(uint64_t cycle);
+
   Simulation* const simulation_;
   std::vector<pthread_t> threads_;
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  int running_ = 0;
+  bool joins_ = false;
+  uint64_t last_cycle_ = 0;
 };
 
 }  // namespace bertile

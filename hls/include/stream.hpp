@@ -2,6 +2,8 @@
 //
 // The standard C-simulation stream never blocks and never fills, so a design that deadlocks on the card passes with it.
 // These block when full or empty, and a watchdog turns a standstill into an error that names the waiting streams.
+//
+// The cycle macros tell a timed simulation what streams do not show; without one they do nothing.
 #pragma once
 
 #ifdef __SYNTHESIS__
@@ -17,6 +19,11 @@ using Stream = hls::stream<T, Depth>;
 #define BERTILE_STAGE(function, ...) function(__VA_ARGS__)
 #define BERTILE_DATAFLOW_END()
 
+#define BERTILE_CYCLES(count)
+#define BERTILE_DRAIN()
+#define BERTILE_MEMORY_REQUEST()
+#define BERTILE_MEMORY_TRANSFER(bytes)
+
 #else
 
 #include "simulation.hpp"
@@ -24,5 +31,18 @@ using Stream = hls::stream<T, Depth>;
 #define BERTILE_DATAFLOW_BEGIN() ::bertile::Dataflow dataflow_region_
 #define BERTILE_STAGE(function, ...) dataflow_region_.Launch(#function, [&] { function(__VA_ARGS__); })
 #define BERTILE_DATAFLOW_END() dataflow_region_.Join()
+
+#define BERTILE_ON_CLOCK(action)                                                    \
+  do {                                                                              \
+    ::bertile::StageClock* const stage_clock_ = ::bertile::StageClock::Current();   \
+    if (stage_clock_) stage_clock_->action;                                         \
+  } while (false)
+// A loop of `count` iterations that touches no stream.
+#define BERTILE_CYCLES(count) BERTILE_ON_CLOCK(Spend(count))
+// The pipeline of a loop runs empty before what follows the loop starts.
+#define BERTILE_DRAIN() BERTILE_ON_CLOCK(Drain())
+// A burst is asked for, or its last write is acknowledged; and one beat of it.
+#define BERTILE_MEMORY_REQUEST() BERTILE_ON_CLOCK(RequestMemory())
+#define BERTILE_MEMORY_TRANSFER(bytes) BERTILE_ON_CLOCK(TransferMemory(bytes))
 
 #endif

@@ -28,6 +28,30 @@ static_assert(kPacketVectorsPerBeat * kArrayOutputs == kPacketBeatBytes, "a beat
 static_assert(kArrayInputs == kPacketVectorsPerBeat, "a beat of vectors is one array cycle");
 static_assert(kPacketVectors * 2 == kPacketBeatBytes, "the index entries of a packet fill one beat");
 
+// A record as a result word: lane i holds bytes 2i and 2i + 1.
+inline WideWord ToResult(const Beat& beat) {
+#pragma HLS INLINE
+  WideWord word;
+Result_Lane:
+  for (int lane = 0; lane < kWordTokens; ++lane) {
+#pragma HLS UNROLL
+    word.lane[lane] = int16_t(beat.byte[2 * lane] | beat.byte[2 * lane + 1] << 8);
+  }
+  return word;
+}
+
+inline Beat FromResult(const WideWord& word) {
+#pragma HLS INLINE
+  Beat beat;
+Record_Lane:
+  for (int lane = 0; lane < kWordTokens; ++lane) {
+#pragma HLS UNROLL
+    beat.byte[2 * lane] = uint8_t(word.lane[lane]);
+    beat.byte[2 * lane + 1] = uint8_t(word.lane[lane] >> 8);
+  }
+  return beat;
+}
+
 inline int CeilDivide(int value, int divisor) {
 #pragma HLS INLINE
   return (value + divisor - 1) / divisor;

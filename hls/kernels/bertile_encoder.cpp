@@ -30,16 +30,18 @@ Check_Sequence:
 
 // All of a program before any of it: a launch that broke off would leave words in the residual FIFO for the next one.
 uint32_t CheckProgram(const Beat* program) {
+  BERTILE_MEMORY_REQUEST();
 Check_Descriptor:
   for (uint32_t i = 0;; ++i) {
 #pragma HLS PIPELINE
+    BERTILE_MEMORY_TRANSFER(kPacketBeatBytes);
     const Descriptor descriptor = DecodeDescriptor(program[i].byte);
     if (!Sequencer::IsKnown(descriptor)) return kErrorOpcode;
     if (descriptor.opcode == kOpcodeEnd) return kErrorNone;
   }
 }
 
-void Sequence(const Beat* program, const Launch& launch, const LaunchSequence* sequences, Beat* status,
+void Sequence(const Beat* program, const Launch& launch, const LaunchSequence* sequences, Stream<Status>& status,
               Stream<Beat>& engine, Stream<ReadRequest>& tiles, Stream<ParameterRequest>& parameters,
               Stream<NormCommand>& loads, Stream<RouteCommand>& route, Stream<ActivateCommand>& activate,
               Stream<SoftmaxCommand>& scan, Stream<SoftmaxCommand>& exponentiate, Stream<NormCommand>& accumulate,
@@ -53,15 +55,15 @@ void Sequence(const Beat* program, const Launch& launch, const LaunchSequence* s
   if (result.error == kErrorNone) result.error = CheckProgram(program + launch.program_offset);
 Sequence_Descriptor:
   while (result.error == kErrorNone) {
+    BERTILE_MEMORY_REQUEST();
+    BERTILE_MEMORY_TRANSFER(kPacketBeatBytes);
     const Descriptor descriptor = DecodeDescriptor(program[launch.program_offset + result.descriptors].byte);
     if (descriptor.opcode == kOpcodeEnd) break;
     sequencer.Execute(descriptor);
     ++result.descriptors;
   }
   sequencer.Finish();
-  Beat beat = {};
-  EncodeStatus(result, beat.byte);
-  status[0] = beat;
+  status.write(result);
 }
 
 // The block diagram: every stage a process, every arrow a stream.
@@ -81,6 +83,8 @@ void RunStages(const Beat* program, const Beat* weights, const Beat* parameters,
   Stream<NormCommand, kCommandDepth> apply_commands("apply_commands");
   Stream<RouteCommand, kCommandDepth> merge_commands("merge_commands");
   Stream<NormCommand, kCommandDepth> store_commands("store_commands");
+  Stream<Status, 2> launch_status("launch_status");
+  Stream<WideWord, 2> engine_status("engine_status");
   Stream<Beat, kWordDepth> exponential_table("exponential_table");
   Stream<Beat, kWordDepth> activation_table("activation_table");
   Stream<Beat, kWordDepth> accumulate_parameters("accumulate_parameters");
@@ -103,14 +107,14 @@ void RunStages(const Beat* program, const Beat* weights, const Beat* parameters,
 #pragma HLS BIND_STORAGE variable = residuals type = fifo impl = uram
 
   BERTILE_DATAFLOW_BEGIN();
-  BERTILE_STAGE(Sequence, program, launch, sequences, status, engine_commands, tile_requests, parameter_requests,
-                load_commands, route_commands, activate_commands, scan_commands, exponentiate_commands,
-                accumulate_commands, apply_commands, merge_commands, store_commands);
+  BERTILE_STAGE(Sequence, program, launch, sequences, launch_status, engine_commands, tile_requests,
+                parameter_requests, load_commands, route_commands, activate_commands, scan_commands,
+                exponentiate_commands, accumulate_commands, apply_commands, merge_commands, store_commands);
   BERTILE_STAGE(ReadTiles, tile_requests, weights, engine_tiles);
   BERTILE_STAGE(ReadParameters, parameter_requests, parameters, exponential_table, activation_table,
                 accumulate_parameters, apply_parameters);
   BERTILE_STAGE(ReadWords, load_commands, input, launch.hidden, loaded_words);
-  BERTILE_STAGE(RouteResults, route_commands, engine_results, to_activate, to_softmax, to_norm);
+  BERTILE_STAGE(RouteResults, route_commands, engine_results, to_activate, to_softmax, to_norm, engine_status);
   BERTILE_STAGE(Activate, activate_commands, to_activate, activation_table, activated);
   BERTILE_STAGE(SoftmaxScan, scan_commands, to_softmax, scores, maxima);
   BERTILE_STAGE(SoftmaxExponentiate, exponentiate_commands, scores, maxima, exponential_table, probabilities);
@@ -119,6 +123,7 @@ void RunStages(const Beat* program, const Beat* weights, const Beat* parameters,
                 normalized);
   BERTILE_STAGE(MergeWords, merge_commands, activated, probabilities, normalized, engine_words);
   BERTILE_STAGE(WriteWords, store_commands, stored_words, launch.hidden, output);
+  BERTILE_STAGE(WriteStatus, launch_status, engine_status, status);
   BERTILE_DATAFLOW_END();
 }
 
@@ -143,6 +148,8 @@ void bertile_encoder(const bertile::Beat* program, const bertile::Beat* weights,
 #pragma HLS INTERFACE axis port = engine_results
 #pragma HLS INTERFACE s_axilite port = return
   using namespace bertile;
+  BERTILE_MEMORY_REQUEST();
+  BERTILE_MEMORY_TRANSFER((1 + kCapacitySequences * LaunchSequence::kBytes / kPacketBeatBytes) * kPacketBeatBytes);
   const Launch header = DecodeLaunch(launch[0].byte);
   LaunchSequence sequences[kCapacitySequences];
   const Beat table = launch[1];

@@ -1,6 +1,7 @@
 // The block-sparse GEMM engine of one compute unit (docs/architecture.md, The engine).
 #include "bertile_engine.hpp"
 
+#include "engine/command_checks.hpp"
 #include "engine/mac_array.hpp"
 #include "engine/requantizer.hpp"
 #include "engine/tile_loader.hpp"
@@ -10,7 +11,7 @@ namespace bertile {
 typedef Stream<Beat> BeatStream;
 typedef Stream<WideWord> ResultStream;
 
-// A command starts when every word it may read has arrived.
+// Until every word that is about to be read has arrived.
 void AwaitWords(uint32_t count, BeatStream& words, EngineMemory& memory) {
 Await_Word:
   while (memory.received < count) {
@@ -19,12 +20,31 @@ Await_Word:
   }
 }
 
+void TakeTileBeat(const Beat& beat, TileLoader& loader, TileBuffer& tile, EngineMemory& memory) {
+#pragma HLS INLINE
+  loader.Accept(beat, tile);
+  if (loader.malformed()) Report(kEngineErrorPacket, memory);
+}
+
+// Where the four activation words of a cycle are.
+void FindOperands(const Command& command, uint16_t base, const TileBuffer& tile, int group, int cycle,
+                  EngineMemory& memory, uint16_t address[kArrayInputs]) {
+#pragma HLS INLINE
+  const bool gathers = command.opcode == kEngineOpcodeGemm;
+Operand_Address:
+  for (int i = 0; i < kArrayInputs; ++i) {
+#pragma HLS UNROLL
+    const uint16_t input = gathers ? tile.index[group][i] : uint16_t(cycle * kArrayInputs + i);
+    if (gathers && input >= command.source_stride) Report(kEngineErrorIndex, memory);
+    address[i] = OperandAddress(uint16_t(base + input), memory);
+  }
+}
+
 // One tile over one row block. An iteration is a clock cycle: a word arrives, a beat of the next tile arrives, four
 // vectors are multiplied, one result of the previous pass leaves.
 void RunPass(const Command& command, uint16_t base, const TileBuffer& tile, int first_group, int groups,
              EngineMemory& memory, Drain& drain, TileLoader& loader, TileBuffer& next_tile, BeatStream& tiles,
              BeatStream& words, ResultStream& results) {
-  const bool gathers = command.opcode == kEngineOpcodeGemm;
   const bool is_unsigned = (command.flags >> kFlagUnsignedSource) & 1;
   const int cycles = groups > kArrayOutputs ? groups : kArrayOutputs;
   Accumulators accumulators = {};
@@ -35,15 +55,11 @@ Pass_Cycle:
 #pragma HLS DEPENDENCE variable = memory.activation type = inter direction = RAW false
     Beat beat;
     if (words.read_nb(beat)) StoreWord(beat, memory);
-    if (!loader.done() && tiles.read_nb(beat)) loader.Accept(beat, next_tile);
+    if (!loader.done() && tiles.read_nb(beat)) TakeTileBeat(beat, loader, next_tile, memory);
     if (cycle < groups) {
       const int group = first_group + cycle;
       uint16_t address[kArrayInputs];
-    Pass_Address:
-      for (int i = 0; i < kArrayInputs; ++i) {
-#pragma HLS UNROLL
-        address[i] = uint16_t(base + (gathers ? tile.index[group][i] : cycle * kArrayInputs + i));
-      }
+      FindOperands(command, base, tile, group, cycle, memory, address);
       MacCycle(ReadOperand(memory, address, is_unsigned), tile.weight[group], accumulators);
     }
     if (cycle < drain.words) results.write(Requantize(drain, cycle, command, memory));
@@ -70,22 +86,23 @@ Drain_Word:
   drain.words = 0;
 }
 
-void FinishTile(TileLoader& loader, TileBuffer& tile, BeatStream& tiles) {
+void FinishTile(TileLoader& loader, TileBuffer& tile, BeatStream& tiles, EngineMemory& memory) {
 Load_Beat:
   while (!loader.done()) {
 #pragma HLS PIPELINE II = 1
-    loader.Accept(tiles.read(), tile);
+    TakeTileBeat(tiles.read(), loader, tile, memory);
   }
 }
 
 // Weight GEMM: each tile is loaded once and replayed for every row block, the next one loading behind it.
-void RunGemm(const Command& command, EngineMemory& memory, BeatStream& tiles, BeatStream& words,
+void RunGemm(const Command& command, bool is_blank, EngineMemory& memory, BeatStream& tiles, BeatStream& words,
              ResultStream& results) {
+  AwaitWords(command.await_words, words, memory);
   TileLoader loader;
   Drain drain;
   drain.words = 0;
   loader.Start();
-  FinishTile(loader, memory.tile[0], tiles);
+  FinishTile(loader, memory.tile[0], tiles, memory);
 Gemm_Tile:
   for (int number = 0; number < command.tiles; ++number) {
     TileBuffer& tile = memory.tile[number & 1];
@@ -94,9 +111,10 @@ Gemm_Tile:
   Gemm_RowBlock:
     for (int row = command.row_first; row < command.row_first + command.row_count; ++row) {
       const uint16_t base = uint16_t(command.source + row * command.source_stride);
-      RunPass(command, base, tile, 0, tile.groups, memory, drain, loader, next_tile, tiles, words, results);
+      RunPass(command, base, tile, 0, is_blank ? 0 : tile.groups, memory, drain, loader, next_tile, tiles, words,
+              results);
     }
-    FinishTile(loader, next_tile, tiles);
+    FinishTile(loader, next_tile, tiles, memory);
   }
   FinishDrain(command, memory, drain, words, results);
 }
@@ -106,12 +124,12 @@ void LoadKeys(const Command& command, EngineMemory& memory) {
   const int groups = command.head_size / kArrayInputs;
 Keys_Tile:
   for (int tile = 0; tile < command.tiles; ++tile) {
-    const int base = command.weight + tile / 2 * command.weight_stride;
+    const uint16_t base = uint16_t(command.weight + tile / 2 * command.weight_stride);
     const int half = (tile & 1) * kArrayOutputs;
   Keys_Feature:
     for (int feature = 0; feature < command.head_size; ++feature) {
 #pragma HLS PIPELINE II = 1
-      const Word word = memory.activation[0][base + feature];
+      const Word word = memory.activation[0][OperandAddress(uint16_t(base + feature), memory)];
       Beat& beat = memory.tile[kKeyHalf].weight[tile * groups + feature / kArrayInputs];
     Keys_Lane:
       for (int lane = 0; lane < kArrayOutputs; ++lane) {
@@ -130,13 +148,13 @@ Values_Tile:
   for (int tile = 0; tile < command.tiles; ++tile) {
   Values_RowBlock:
     for (int row = 0; row < CeilDivide(command.keys, kWordTokens); ++row) {
+      const uint16_t base = uint16_t(command.weight + row * command.weight_stride + tile * kArrayOutputs);
       Word words[kArrayOutputs];
 #pragma HLS ARRAY_PARTITION variable = words complete dim = 0
     Values_Feature:
       for (int feature = 0; feature < kArrayOutputs; ++feature) {
 #pragma HLS PIPELINE II = 1
-        words[feature] =
-            memory.activation[0][command.weight + row * command.weight_stride + tile * kArrayOutputs + feature];
+        words[feature] = memory.activation[0][OperandAddress(uint16_t(base + feature), memory)];
       }
     Values_Group:
       for (int group = 0; group < groups_per_word; ++group) {
@@ -156,18 +174,22 @@ Values_Tile:
 }
 
 // Scores (queries x keys) or context (probabilities x values) of one head and the row blocks of a command.
-void RunAttention(const Command& command, EngineMemory& memory, BeatStream& tiles, BeatStream& words,
+void RunAttention(const Command& command, bool is_blank, EngineMemory& memory, BeatStream& tiles, BeatStream& words,
                   ResultStream& results) {
   const bool is_scores = command.opcode == kEngineOpcodeScores;
-  const int groups = CeilDivide(is_scores ? int(command.head_size) : int(command.keys), kArrayInputs);
+  const int inputs = is_scores ? int(command.head_size) : int(command.keys);
+  const int groups = is_blank ? 0 : CeilDivide(inputs, kArrayInputs);
   const TileBuffer& operand = memory.tile[is_scores ? kKeyHalf : kValueHalf];
-  if ((command.flags >> kFlagReload) & 1) {
+  if (((command.flags >> kFlagReload) & 1) && !is_blank) {
+    // Before await_words: the late words of a simulation so show an await_weight that is too low.
+    AwaitWords(command.await_weight, words, memory);
     if (is_scores) {
       LoadKeys(command, memory);
     } else {
       LoadValues(command, memory);
     }
   }
+  AwaitWords(command.await_words, words, memory);
   TileLoader no_tile;
   Drain drain;
   drain.words = 0;
@@ -181,6 +203,33 @@ Attention_RowBlock:
     }
   }
   FinishDrain(command, memory, drain, words, results);
+}
+
+// A command of the launch. Whatever is wrong with it, it takes and sends what the encoder expects of its counts.
+void Execute(const Command& command, EngineMemory& memory, BeatStream& tiles, BeatStream& words,
+             ResultStream& results) {
+  if (!IsOperation(command)) {
+    Report(kEngineErrorOpcode, memory);
+    return;
+  }
+  const bool is_blank = !HasShape(command);
+  if (is_blank || IsEmpty(command)) Report(kEngineErrorShape, memory);
+  if (IsEmpty(command)) return;
+  if (command.opcode == kEngineOpcodeGemm) {
+    RunGemm(command, is_blank, memory, tiles, words, results);
+  } else {
+    RunAttention(command, is_blank, memory, tiles, words, results);
+  }
+}
+
+// The answer to halt. C-simulation has no clock: it counts no cycles.
+WideWord StatusResult(const EngineMemory& memory) {
+  EngineStatus status = {};
+  status.spec_digest = kSpecDigest;
+  status.error = memory.error;
+  Beat beat = {};
+  EncodeEngineStatus(status, beat.byte);
+  return ToResult(beat);
 }
 
 }  // namespace bertile
@@ -200,22 +249,13 @@ void bertile_engine(bertile::Stream<bertile::Beat>& commands, bertile::Stream<be
 #pragma HLS ARRAY_PARTITION variable = memory.row_scale complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = memory.tile complete dim = 1
   memory.received = 0;
-  bool running = true;
+  memory.error = kEngineErrorNone;
+  Command command = DecodeCommand(commands.read().byte);
 Launch_Command:
-  while (running) {
-    const Beat beat = commands.read();
-    const Command command = DecodeCommand(beat.byte);
-    AwaitWords(command.await_words, words, memory);
-    switch (command.opcode) {
-      case kEngineOpcodeGemm:
-        RunGemm(command, memory, tiles, words, results);
-        break;
-      case kEngineOpcodeScores:
-      case kEngineOpcodeContext:
-        RunAttention(command, memory, tiles, words, results);
-        break;
-      default:
-        running = false;
-    }
+  while (command.opcode != kEngineOpcodeHalt) {
+    Execute(command, memory, tiles, words, results);
+    command = DecodeCommand(commands.read().byte);
   }
+  AwaitWords(command.await_words, words, memory);
+  results.write(StatusResult(memory));
 }

@@ -1,8 +1,7 @@
-// One compute unit in simulation: the encoder kernel and the engine on bounded streams, a thread a stage.
+// One compute unit in simulation: the encoder kernel and an engine on bounded streams, a thread a stage.
 #pragma once
 
 #include "bertile_encoder.hpp"
-#include "bertile_engine.hpp"
 
 namespace bertile {
 
@@ -16,11 +15,18 @@ struct ComputeUnitMemory {
   Beat* status;
 };
 
+// A launch of the engine: commands, tiles and words in, results out.
+typedef std::function<void(Stream<Beat>&, Stream<Beat>&, Stream<Beat>&, Stream<WideWord>&)> Engine;
+
 // When words reach the engine: as soon as they can, or only when it waits for one. A command whose await_words is too
 // low reads stale words in the second case; in the first, timing may hide it.
 enum class WordTiming { kEarly, kLate };
 
-// Returns an empty string, or why the simulation failed.
-std::string RunComputeUnit(const ComputeUnitMemory& memory, WordTiming timing, double deadlock_seconds);
+// Both return an empty string, or why the simulation failed.
+std::string RunComputeUnit(const ComputeUnitMemory& memory, const Engine& engine, WordTiming timing,
+                           double deadlock_seconds);
+// `cycles`: from the start of the encoder to the end of its last stage.
+std::string RunTimedComputeUnit(const ComputeUnitMemory& memory, const Engine& engine, const TimingModel& timing,
+                                double deadlock_seconds, uint64_t& cycles);
 
 }  // namespace bertile

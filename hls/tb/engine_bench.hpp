@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -17,7 +18,8 @@ struct Tile {
   TileParameter parameter[kArrayOutputs];
 };
 
-// Records words, commands and tiles, computes what must come back, then runs the engine.
+// Records words, commands and tiles, computes what must come back, then runs the engine. A launch ends with the status
+// that Halt() expects; what comes behind is for the next launch of the same engine.
 class EngineBench {
  public:
   explicit EngineBench(uint64_t seed) : random(seed), lanes_(kCapacityActivationWords, std::vector<int>(kWordTokens)) {}
@@ -47,6 +49,16 @@ class EngineBench {
       words_.push_back(beat);
     }
   }
+
+  // A word of any kind and address: the engine counts it, and no model of a memory takes it.
+  void SendStrayWord(int address, int kind) {
+    Beat beat = Header(address, kind);
+    for (int lane = 0; lane < kWordTokens; ++lane) beat.byte[lane] = uint8_t(random.Between(0, 255));
+    words_.push_back(beat);
+  }
+
+  // Keys and values of all commands to come are among the words sent so far.
+  void EndWeights() { weight_words_ = words_.size(); }
 
   // A tile of `vectors` random vectors out of `inputs`; `short_packets` ends packets before they are full.
   Tile NewTile(int vectors, int inputs, int low = -127, int high = 127, bool short_packets = false) {
@@ -141,32 +153,119 @@ class EngineBench {
     }
   }
 
+  // Any command. The engine must send `results` words for it, whatever they hold.
+  void Raw(const Command& command, int results) {
+    Send(command);
+    for (int i = 0; i < results; ++i) {
+      expected_.push_back(WideWord());
+      matters_.push_back(false);
+    }
+  }
+
+  // A tile of one packet with these index entries; its weights are zero.
+  void TileOfEntries(const std::vector<uint16_t>& entries, int weight_beats) {
+    for (int beat = 0; beat < 2; ++beat) tiles_.push_back(Beat());
+    Beat indices = {};
+    for (size_t i = 0; i < entries.size(); ++i) {
+      indices.byte[2 * i] = uint8_t(entries[i]);
+      indices.byte[2 * i + 1] = uint8_t(entries[i] >> 8);
+    }
+    tiles_.push_back(indices);
+    for (int beat = 0; beat < weight_beats; ++beat) tiles_.push_back(Beat());
+  }
+
+  // A tile of many packets of one vector each: as many weight beats.
+  void LongTile(int packets) {
+    for (int beat = 0; beat < 2; ++beat) tiles_.push_back(Beat());
+    for (int packet = 0; packet < packets; ++packet) {
+      Beat indices = {};
+      indices.byte[1] = uint8_t(0x40 | (packet + 1 == packets ? 0x80 : 0));
+      tiles_.push_back(indices);
+      tiles_.push_back(Beat());
+    }
+  }
+
+  // A command that multiplies nothing: sums are the biases of its tiles, or zero.
+  void Blank(const Command& command, const std::vector<Tile>& tiles = {}) {
+    Send(command);
+    for (int number = 0; number < command.tiles; ++number) {
+      for (int i = 0; i < command.row_count * kArrayOutputs; ++i) {
+        const int bits = command.limit_high == 127 ? 8 : 16;
+        if (tiles.empty()) {
+          Expect(bits, [](int) { return Exact(0); });
+        } else {
+          const TileParameter& p = tiles[number].parameter[i % kArrayOutputs];
+          Expect(bits, [&](int) { return RoundedQuotient(Exact(p.bias) * p.multiplier, p.shift); });
+        }
+      }
+    }
+  }
+
+  Command NewCommand(int opcode, int source, int stride, int bits, int tiles) const {
+    Command command = {};
+    command.opcode = uint8_t(opcode);
+    command.row_count = 1;
+    command.await_words = uint32_t(words_.size() - words_before_);
+    command.await_weight = uint32_t((weight_words_ ? weight_words_ : words_.size()) - words_before_);
+    command.source = uint16_t(source);
+    command.source_stride = uint16_t(stride);
+    command.tiles = uint16_t(tiles);
+    command.limit_low = int16_t(-(1 << (bits - 1)));
+    command.limit_high = int16_t((1 << (bits - 1)) - 1);
+    return command;
+  }
+
+  // End a launch; the engine must answer with this error.
+  void Halt(int error = kEngineErrorNone) {
+    Command halt = NewCommand(kEngineOpcodeHalt, 0, 0, 8, 0);
+    halt.row_count = 0;
+    Send(halt);
+    WideWord status = {};
+    for (int lane = 0; lane < 4; ++lane) status.lane[lane] = int16_t(kSpecDigest >> (16 * lane));
+    status.lane[4] = int16_t(error);
+    expected_.push_back(status);
+    matters_.push_back(true);
+    words_before_ = words_.size();
+    launch_words_.push_back(words_.size());
+  }
+
   // Empty, or the first difference. `stalls`: every stream's far side pauses now and then.
   std::string Run(bool stalls = false) {
-    Command halt = {};
-    halt.opcode = kEngineOpcodeHalt;
-    halt.await_words = uint32_t(words_.size());
-    Send(halt);
+    if (launch_words_.empty()) Halt();
     std::vector<WideWord> results;
+    std::atomic<size_t> launches_done(0);
     const std::string failure = Simulate([&] {
       Stream<Beat, kStreamCommands> commands("commands");
       Stream<Beat, kStreamTiles> tiles("tiles");
       Stream<Beat, 8> words("words");
       Stream<WideWord, 8> out("results");
       Dataflow stages;
-      stages.Launch("bertile_engine", [&] { bertile_engine(commands, tiles, words, out); });
+      stages.Launch("bertile_engine", [&] {
+        for (size_t i = 0; i < launch_words_.size(); ++i) {
+          bertile_engine(commands, tiles, words, out);
+          ++launches_done;
+        }
+      });
       stages.Launch("feed commands", [&] { Feed(commands_, commands); });
       stages.Launch("feed tiles", [&] { Each(tiles_.size(), stalls, [&](size_t i) { tiles.write(tiles_[i]); }); });
-      stages.Launch("feed words", [&] { Each(words_.size(), stalls, [&](size_t i) { words.write(words_[i]); }); });
+      stages.Launch("feed words", [&] {
+        Each(words_.size(), stalls, [&](size_t i) {
+          AwaitLaunch(i, launches_done);
+          words.write(words_[i]);
+        });
+      });
       stages.Launch("collect", [&] { Each(expected_.size(), stalls, [&](size_t) { results.push_back(out.read()); }); });
       stages.Join();
     });
     if (!failure.empty()) return failure;
     Comparison comparison("result");
+    size_t count = 0;
     for (size_t i = 0; i < results.size(); ++i) {
+      if (!matters_[i]) continue;
       for (int lane = 0; lane < kWordTokens; ++lane) comparison.Equal(results[i].lane[lane], expected_[i].lane[lane]);
+      count += kWordTokens;
     }
-    return comparison.Result(expected_.size() * kWordTokens);
+    return results.size() == expected_.size() ? comparison.Result(count) : "results are missing";
   }
 
   Random random;
@@ -183,17 +282,6 @@ class EngineBench {
     const int value = lanes_[address][lane];
     return is_unsigned ? value & 255 : value > 127 ? value - 256 : value;
   }
-  Command NewCommand(int opcode, int source, int stride, int bits, int tiles) const {
-    Command command = {};
-    command.opcode = uint8_t(opcode);
-    command.await_words = uint32_t(words_.size());
-    command.source = uint16_t(source);
-    command.source_stride = uint16_t(stride);
-    command.tiles = uint16_t(tiles);
-    command.limit_low = int16_t(-(1 << (bits - 1)));
-    command.limit_high = int16_t((1 << (bits - 1)) - 1);
-    return command;
-  }
   void Send(const Command& command) {
     Beat beat = {};
     EncodeCommand(command, beat.byte);
@@ -206,6 +294,7 @@ class EngineBench {
       word.lane[lane] = int16_t(Saturated(value(lane), -(1 << (bits - 1)), (1 << (bits - 1)) - 1));
     }
     expected_.push_back(word);
+    matters_.push_back(true);
   }
   void Encode(const Tile& tile, bool short_packets) {
     for (int beat = 0; beat < 2; ++beat) {
@@ -231,6 +320,12 @@ class EngineBench {
       next += count;
     } while (next < total);
   }
+  // The encoder sends no word of a launch before the answer to the last one.
+  void AwaitLaunch(size_t word, const std::atomic<size_t>& launches_done) const {
+    size_t launch = 0;
+    while (launch < launch_words_.size() && word >= launch_words_[launch]) ++launch;
+    while (launches_done.load() < launch && !Simulation::Current()->stopped()) std::this_thread::yield();
+  }
   template <typename Action>
   static void Each(size_t count, bool pauses, Action action) {
     Random random(count);
@@ -244,6 +339,10 @@ class EngineBench {
   int row_scale_[kCapacityProbabilitySlots][kWordTokens] = {};
   std::vector<Beat> commands_, tiles_, words_;
   std::vector<WideWord> expected_;
+  std::vector<bool> matters_;         // which of them are compared
+  size_t words_before_ = 0;           // of earlier launches
+  size_t weight_words_ = 0;           // up to EndWeights
+  std::vector<size_t> launch_words_;  // words up to the end of each launch
 };
 
 }  // namespace testing

@@ -10,19 +10,13 @@ const int kSpins = 256;
 
 struct Start {
   Simulation* simulation;
-  std::string name;
   std::function<void()> body;
 };
 
 void* Run(void* argument) {
   std::unique_ptr<Start> start(static_cast<Start*>(argument));
   Simulation::Current() = start->simulation;
-  try {
-    start->body();
-  } catch (const SimulationStopped&) {
-  } catch (const std::exception& error) {
-    start->simulation->Fail(start->name + ": " + error.what());
-  }
+  start->body();
   return nullptr;
 }
 
@@ -31,7 +25,7 @@ pthread_t StartThread(Simulation* simulation, const std::string& name, std::func
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kStackBytes);
   pthread_t thread;
-  std::unique_ptr<Start> start(new Start{simulation, name, std::move(body)});
+  std::unique_ptr<Start> start(new Start{simulation, std::move(body)});
   const int error = pthread_create(&thread, &attributes, Run, start.get());
   pthread_attr_destroy(&attributes);
   if (error) throw std::runtime_error("cannot start a thread for stage " + name);
@@ -46,7 +40,8 @@ Simulation*& Simulation::Current() {
   return current;
 }
 
-Simulation::Simulation(double deadlock_seconds) : deadlock_seconds_(deadlock_seconds), previous_(Current()) {
+Simulation::Simulation(double deadlock_seconds, const TimingModel* timing)
+    : deadlock_seconds_(deadlock_seconds), timing_(timing), previous_(Current()) {
   Current() = this;
   watchdog_ = StartThread(this, "watchdog", [this] { Watch(); });
 }
@@ -86,6 +81,39 @@ std::string Simulation::error() {
   return error_;
 }
 
+std::string Simulation::WaitingLocked() const {
+  std::string waiting;
+  for (const StreamBase* stream : streams_) {
+    const std::string state = stream->Waiting();
+    if (!state.empty()) waiting += (waiting.empty() ? "" : ", ") + state;
+  }
+  return waiting;
+}
+
+std::string Simulation::Waiting() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return WaitingLocked();
+}
+
+void Simulation::Leave() {
+  const bool leaves_one = runnable_.fetch_sub(1) == 2;
+  if (!leaves_one || !awaits_quiescence_.load()) return;
+  std::lock_guard<std::mutex> lock(quiet_mutex_);
+  quiet_.notify_one();
+}
+
+void Simulation::AwaitQuiescence() {
+  if (stopped()) throw SimulationStopped();
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (runnable_.load() == 1) return;
+  }
+  std::unique_lock<std::mutex> lock(quiet_mutex_);
+  awaits_quiescence_.store(true);
+  while (runnable_.load() != 1 && !stopped()) quiet_.wait_for(lock, std::chrono::milliseconds(50));
+  awaits_quiescence_.store(false);
+  if (stopped()) throw SimulationStopped();
+}
+
 // A deadlock is: stages wait, and nothing has moved on any stream for the given time.
 void Simulation::Watch() {
   typedef std::chrono::steady_clock Clock;
@@ -95,12 +123,8 @@ void Simulation::Watch() {
   while (!finished_ && !stopped()) {
     wake_.wait_for(lock, std::chrono::milliseconds(50));
     uint64_t transfers = 0;
-    std::string waiting;
-    for (const StreamBase* stream : streams_) {
-      transfers += stream->transfers();
-      const std::string state = stream->Waiting();
-      if (!state.empty()) waiting += (waiting.empty() ? "" : ", ") + state;
-    }
+    for (const StreamBase* stream : streams_) transfers += stream->transfers();
+    const std::string waiting = WaitingLocked();
     if (transfers != last || waiting.empty()) {
       last = transfers;
       since = Clock::now();
@@ -111,9 +135,17 @@ void Simulation::Watch() {
   }
 }
 
+namespace {
+
+StreamTimes* TimesOf(const Simulation* simulation, int depth) {
+  if (!simulation) throw std::logic_error("a stream outside a simulation");
+  return simulation->timing() ? new StreamTimes(uint64_t(depth)) : nullptr;
+}
+
+}  // namespace
+
 StreamBase::StreamBase(const char* name, int depth)
-    : name_(name), depth_(depth), simulation_(Simulation::Current()) {
-  if (!simulation_) throw std::logic_error("a stream outside a simulation");
+    : name_(name), depth_(depth), times_(TimesOf(Simulation::Current(), depth)), simulation_(Simulation::Current()) {
   simulation_->Add(this);
 }
 
@@ -134,27 +166,137 @@ void StreamBase::Wait(bool for_data) {
     if (!(for_data ? empty() : full())) return;
   }
   std::unique_lock<std::mutex> lock(mutex_);
-  std::atomic<bool>& flag = for_data ? reader_waits_ : writer_waits_;
-  flag.store(true);
-  while (for_data ? written_.load() == read_.load() : written_.load() - read_.load() >= depth_) {
-    if (simulation_->stopped()) throw SimulationStopped();
+  std::atomic<bool>& waits = for_data ? reader_waits_ : writer_waits_;
+  waits.store(true);
+  if (!Blocked(for_data)) {
+    waits.store(false);
+    return;
+  }
+  simulation_->Leave();
+  while (waits.load()) {
+    if (simulation_->stopped()) {
+      waits.store(false);
+      simulation_->Enter();
+      throw SimulationStopped();
+    }
     changed_.wait_for(lock, std::chrono::milliseconds(50));
   }
-  flag.store(false);
 }
 
-void StreamBase::Notify() {
+// In one order with the flags of who waits.
+bool StreamBase::Blocked(bool for_data) const {
+  const uint64_t entries = written_.load() - read_.load();
+  return for_data ? entries == 0 : entries >= depth_;
+}
+
+// The caller saw somebody wait, which may be over by now, and the next wait not.
+void StreamBase::Wake(bool for_data) {
   std::lock_guard<std::mutex> lock(mutex_);
+  std::atomic<bool>& waits = for_data ? reader_waits_ : writer_waits_;
+  if (!waits.load() || Blocked(for_data)) return;
+  waits.store(false);
+  simulation_->Enter();
   changed_.notify_one();
 }
 
+void StreamBase::StampRead(uint64_t slot) {
+  StageClock& clock = *StageClock::Current();
+  clock.Reach(times_->readable[slot]);
+  clock.Reach(times_->next_read);
+  times_->next_read = times_->writable[slot] = clock.now() + 1;
+}
+
+void StreamBase::StampWrite(uint64_t slot) {
+  StageClock& clock = *StageClock::Current();
+  clock.Reach(times_->writable[slot]);
+  clock.Reach(times_->next_write);
+  times_->next_write = clock.now() + 1;
+  times_->readable[slot] = clock.now() + clock.latency();
+}
+
+// Whether an entry is there would depend on the scheduling of threads.
+void StreamBase::RefuseTimed() const { throw std::logic_error("read_nb of " + name_ + " in a timed simulation"); }
+
+StageClock::StageClock(const TimingModel& model, const std::string& stage, uint64_t start)
+    : model_(model), stage_(stage), now_(start) {
+  const auto entry = model.latency.find(stage);
+  if (entry != model.latency.end()) latency_ = entry->second;
+}
+
+StageClock*& StageClock::Current() {
+  static thread_local StageClock* current = nullptr;
+  return current;
+}
+
+uint64_t StageClock::latency() const {
+  if (latency_ == 0) throw std::runtime_error("the timing model has no latency of this stage, or 0");
+  return latency_;
+}
+
+// The beat is there, or taken, when the bus has carried it.
+void StageClock::TransferMemory(int bytes) {
+  const uint64_t start = now_ << kBusBits;
+  if (memory_free_ < start) memory_free_ = start;
+  memory_free_ += uint64_t(bytes / model_.memory_bytes_per_cycle * (1 << kBusBits) + 0.5);
+  Reach(memory_free_ >> kBusBits);
+}
+
 void Dataflow::Launch(const char* name, std::function<void()> stage) {
-  threads_.push_back(StartThread(simulation_, name, std::move(stage)));
+  const StageClock* parent = StageClock::Current();
+  const uint64_t start = parent ? parent->now() : 0;
+  const std::string label(name);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    ++running_;
+  }
+  simulation_->Enter();
+  try {
+    threads_.push_back(StartThread(simulation_, label, [=] { RunStage(label, stage, start); }));
+  } catch (...) {
+    End(start);
+    throw;
+  }
+}
+
+void Dataflow::RunStage(const std::string& name, const std::function<void()>& stage, uint64_t start) {
+  uint64_t end = start;
+  try {
+    if (const TimingModel* model = simulation_->timing()) {
+      StageClock clock(*model, name, start);
+      StageClock::Current() = &clock;
+      stage();
+      end = clock.now();
+    } else {
+      stage();
+    }
+  } catch (const SimulationStopped&) {
+  } catch (const std::exception& error) {
+    simulation_->Fail(name + ": " + error.what());
+  }
+  End(end);
+}
+
+void Dataflow::End(uint64_t cycle) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (cycle > last_cycle_) last_cycle_ = cycle;
+  if (--running_ == 0 && joins_) {
+    joins_ = false;
+    simulation_->Enter();
+    ended_.notify_one();
+  }
+  simulation_->Leave();
 }
 
 void Dataflow::Join() {
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    joins_ = running_ > 0;
+    if (joins_) simulation_->Leave();
+    while (joins_) ended_.wait(lock);
+  }
   for (pthread_t thread : threads_) pthread_join(thread, nullptr);
   threads_.clear();
+  if (StageClock* clock = StageClock::Current()) clock->Reach(last_cycle_);
 }
 
 }  // namespace bertile

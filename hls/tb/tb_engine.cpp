@@ -62,7 +62,7 @@ std::string BackToBack(bool stalls) {
     bench.SendWords(address, 90, i % 2 ? 0 : -128, i % 2 ? 255 : 127);
     std::vector<Tile> tiles;
     for (int j = 0; j <= i; ++j) tiles.push_back(bench.NewTile(int(bench.random.Between(0, 90)), 90));
-    bench.Gemm(tiles, address, 30, 0, 1, i % 2 == 1, 8);
+    bench.Gemm(tiles, address, 90, 0, 1, i % 2 == 1, 8);
   }
   return bench.Run(stalls);
 }
@@ -95,6 +95,19 @@ std::string Attention(int keys, int head_size, bool stalls) {
   bench.Context(probability, value, stride, 0, keys, head_size, true);
   bench.Scores(query, key, stride, 0, keys, head_size, true);
   return bench.Run(stalls);
+}
+
+// Keys and values are fetched before queries and softmax output have arrived, and these are awaited then.
+std::string EarlyFetch() {
+  EngineBench bench(8);
+  bench.SendWords(1000, 64, -128, 127, 3, 64);
+  bench.SendWords(2000, 64, -128, 127, 3, 64);
+  bench.EndWeights();
+  bench.SendWords(0, 64, -128, 127, 3, 64);
+  bench.Scores(0, 1000, 64, 2, 70, 64, true);
+  SendProbabilities(bench, 3000, 1, 70);
+  bench.Context(3000, 2000, 64, 1, 70, 64, true);
+  return bench.Run();
 }
 
 // Queries, keys, probabilities and values all at one end of their ranges, so that accumulators are the largest.
@@ -131,6 +144,7 @@ int main() {
     }
   }
   cases.Report("attention, 77 keys, stalling streams", Attention(77, 64, true));
+  cases.Report("attention, keys and values ahead of the rest", EarlyFetch());
   cases.Report("attention, all -128", AttentionExtremes(-128));
   cases.Report("attention, all 127", AttentionExtremes(127));
   return cases.Finish();

@@ -41,15 +41,18 @@ RECORD(Descriptor, FIELD(opcode); FIELD(post); FIELD(flags); FIELD(head_size); F
        FIELD(context_numerator))
 RECORD(Command, FIELD(opcode); FIELD(flags); FIELD(row_first); FIELD(row_count); FIELD(await_words); FIELD(source);
        FIELD(source_stride); FIELD(weight); FIELD(weight_stride); FIELD(tiles); FIELD(keys); FIELD(head_size);
-       FIELD(shift); FIELD(multiplier); FIELD(row_scale_slot); FIELD(limit_low); FIELD(limit_high))
+       FIELD(shift); FIELD(multiplier); FIELD(row_scale_slot); FIELD(limit_low); FIELD(limit_high);
+       FIELD(await_weight))
 RECORD(EngineWord, FIELD(address); FIELD(kind))
+RECORD(EngineStatus, FIELD(spec_digest); FIELD(error); FIELD(cycles))
 RECORD(TileParameter, FIELD(bias); FIELD(multiplier); FIELD(shift))
 RECORD(LayernormHeader, FIELD(epsilon); FIELD(features); FIELD(residual_shift); FIELD(output_shift))
 RECORD(LayernormFeature, FIELD(offset); FIELD(gain); FIELD(residual_multiplier))
 RECORD(Launch, FIELD(magic); FIELD(flags); FIELD(spec_digest); FIELD(program_offset); FIELD(hidden); FIELD(row_blocks);
        FIELD(sequences))
 RECORD(LaunchSequence, FIELD(row_first); FIELD(tokens))
-RECORD(Status, FIELD(spec_digest); FIELD(error); FIELD(descriptors))
+RECORD(Status, FIELD(spec_digest); FIELD(error); FIELD(descriptors); FIELD(engine_error);
+       FIELD(engine_cycles))
 
 }  // namespace
 
@@ -60,6 +63,7 @@ int main() {
     if (name == "descriptor") EchoDescriptor(bytes);
     else if (name == "command") EchoCommand(bytes);
     else if (name == "engine_word") EchoEngineWord(bytes);
+    else if (name == "engine_status") EchoEngineStatus(bytes);
     else if (name == "tile_parameter") EchoTileParameter(bytes);
     else if (name == "layernorm_header") EchoLayernormHeader(bytes);
     else if (name == "layernorm_feature") EchoLayernormFeature(bytes);

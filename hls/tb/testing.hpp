@@ -106,8 +106,9 @@ void Collect(uint64_t count, Stream<T>& stream, std::vector<T>& values) {
 }
 
 // Run `body` (streams and stages) in a simulation of its own. Empty, or why it failed: deadlock, leftover, exception.
-inline std::string Simulate(const std::function<void()>& body, double deadlock_seconds = kDeadlockSeconds) {
-  Simulation simulation(deadlock_seconds);
+inline std::string Simulate(const std::function<void()>& body, double deadlock_seconds = kDeadlockSeconds,
+                            const TimingModel* timing = nullptr) {
+  Simulation simulation(deadlock_seconds, timing);
   body();
   return simulation.error();
 }

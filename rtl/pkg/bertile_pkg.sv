@@ -2,7 +2,7 @@
 
 package bertile_pkg;
 
-  localparam logic [63:0] SpecDigest = 64'hDA40D39F148988D0;
+  localparam logic [63:0] SpecDigest = 64'h6D3E13916DEF24F6;
   localparam int unsigned ContractVersion = 1;
   localparam int unsigned ContractProgramMagic = 1162630210;
   localparam int unsigned WordTokens = 32;
@@ -24,6 +24,7 @@ package bertile_pkg;
   localparam int unsigned CapacityActivationBanks = 12;
   localparam int unsigned CapacityActivationBankWords = 4096;
   localparam int unsigned CapacityTileBeats = 1024;
+  localparam int unsigned CapacityTileMemoryBeats = 4096;
   localparam int unsigned CapacityProbabilitySlots = 3;
   localparam int unsigned StreamCommands = 16;
   localparam int unsigned StreamTiles = 64;
@@ -64,6 +65,14 @@ package bertile_pkg;
   localparam int unsigned ErrorDigest = 1;
   localparam int unsigned ErrorOpcode = 2;
   localparam int unsigned ErrorLaunch = 3;
+  localparam int unsigned ErrorEngine = 4;
+  localparam int unsigned EngineErrorNone = 0;
+  localparam int unsigned EngineErrorOpcode = 1;
+  localparam int unsigned EngineErrorShape = 2;
+  localparam int unsigned EngineErrorIndex = 3;
+  localparam int unsigned EngineErrorAddress = 4;
+  localparam int unsigned EngineErrorPacket = 5;
+  localparam int unsigned EngineErrorWord = 6;
 
   typedef struct packed {
     logic [127:0] reserved_48;
@@ -93,7 +102,9 @@ package bertile_pkg;
   } descriptor_t;
 
   typedef struct packed {
-    logic [271:0] reserved_30;
+    logic [223:0] reserved_36;
+    logic [31:0] await_weight;  // scores, context: words the engine must have received before it fetches keys or values
+    logic [15:0] reserved_30;
     logic signed [15:0] limit_high;  // saturation of the results
     logic signed [15:0] limit_low;  // saturation of the results
     logic [15:0] row_scale_slot;  // context: slot of the row scales
@@ -119,6 +130,14 @@ package bertile_pkg;
     logic [15:0] address;  // activation: address; row scale: 2 x slot + half. Bytes 0..31 are the lanes
     logic [255:0] reserved_0;
   } engine_word_t;
+
+  typedef struct packed {
+    logic [319:0] reserved_24;
+    logic [63:0] cycles;  // clock cycles from the first command to halt; 0: not counted
+    logic [31:0] reserved_12;
+    logic [31:0] error;  // engine_error, the first of the launch
+    logic [63:0] spec_digest;  // of the engine
+  } engine_status_t;
 
   typedef struct packed {
     logic [7:0] reserved_7;
@@ -158,7 +177,10 @@ package bertile_pkg;
   } launch_sequence_t;
 
   typedef struct packed {
-    logic [383:0] reserved_16;
+    logic [255:0] reserved_32;
+    logic [63:0] engine_cycles;  // clock cycles of the engine from the first command to halt; 0: not counted
+    logic [31:0] reserved_20;
+    logic [31:0] engine_error;  // engine_error, the first of the launch
     logic [31:0] descriptors;  // descriptors executed
     logic [31:0] error;  // error
     logic [63:0] spec_digest;  // of the kernel

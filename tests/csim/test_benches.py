@@ -10,7 +10,16 @@ import pytest
 from bertile.devices.build import build_test_bench
 
 # Cases a bench must pass: fewer would mean that some did not run.
-CASES = {"tb_engine": 29, "tb_softmax": 14, "tb_layernorm": 9, "tb_mac_array": 5, "tb_deadlock": 10}
+CASES = {
+    "tb_engine": 30,
+    "tb_engine_errors": 73,
+    "tb_sequencer": 13,
+    "tb_softmax": 14,
+    "tb_layernorm": 9,
+    "tb_mac_array": 5,
+    "tb_deadlock": 10,
+    "tb_timing": 19,
+}
 
 
 def passed_cases(name: str, sanitize: bool) -> int:

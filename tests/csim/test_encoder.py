@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,7 @@ from bertile.devices.csim import CsimEncoder
 from bertile.devices.launch import Launch, check_status, encode_launch, lay_out
 from bertile.errors import CapacityError, DeviceError
 from bertile.models.quantized import quantize_input
-from bertile.pack.packer import unpack_encoder
+from bertile.pack.packer import PackedModel, unpack_encoder
 
 SPEC = load_spec()
 BLOCK = SPEC.word.tokens
@@ -54,8 +56,13 @@ def test_equals_the_integer_reference(pair, shape, launch):
     assert output.any()
 
 
-@pytest.mark.parametrize("lengths", [[33], [512], [40, 3, 200, 32, 100], [1] * 16])
-@pytest.mark.parametrize("shape", ["heads of 32", "heads of 64"])
+@pytest.mark.parametrize(
+    ("shape", "lengths"),
+    [
+        *itertools.product(["heads of 32", "heads of 64"], [[33], [512], [40, 3, 200, 32, 100], [1] * 16]),
+        ("base", [200, 57]),  # two groups of heads; two chunks of row blocks, the second of one
+    ],
+)
 def test_every_command_awaits_its_words(pair, shape, lengths):
     """Words arrive only when the engine waits for one: a command that does not wait long enough reads stale words."""
     encoder = pair(shape)
@@ -244,6 +251,69 @@ def test_unknown_code_in_the_program_is_refused_by_name(pair, field, value):
         broken.reshape(-1).view(SPEC.records["descriptor"].dtype)[field][position] = value
         with pytest.raises(DeviceError, match=r"error opcode$"):
             CsimEncoder(replace(encoder.packed, program=broken)).run(encoder.sequences([40, 3]))
+
+
+def break_weights(packed: PackedModel, change: Callable[[np.ndarray], None]) -> PackedModel:
+    """The model with the first index beat of its first tile changed."""
+    weights = packed.weights.copy()
+    change(weights[SPEC.tile.parameter_beats].view("<u2"))
+    return replace(packed, weights=weights)
+
+
+def index_past_the_row_block(entries: np.ndarray) -> None:
+    entries[3] |= (1 << SPEC.packet.index_bits) - 1
+
+
+def gap_in_the_entries(entries: np.ndarray) -> None:
+    """The first entry is not valid, the one behind the last is: as many weight beats as before."""
+    valid = 1 << SPEC.packet.valid_bit
+    first_free = int((entries & valid).astype(bool).sum())
+    assert 1 < first_free < len(entries)
+    entries[0] ^= valid
+    entries[first_free] ^= valid
+
+
+def break_descriptor(packed: PackedModel, opcode: int, field: str, value: int) -> PackedModel:
+    """The model with the last descriptor of this opcode changed."""
+    program = packed.program.copy()
+    records = program.reshape(-1).view(SPEC.records["descriptor"].dtype)
+    records[field][np.flatnonzero(records["opcode"] == opcode)[-1]] = value
+    return replace(packed, program=program)
+
+
+ENGINE_MISTAKES = {
+    "index": ("index", lambda packed: break_weights(packed, index_past_the_row_block)),
+    "packet": ("packet", lambda packed: break_weights(packed, gap_in_the_entries)),
+    "source": ("address", lambda packed: break_descriptor(packed, SPEC.opcode.gemm, "source", 49100)),
+    "keys": ("address", lambda packed: break_descriptor(packed, SPEC.opcode.attention, "key", 65000)),
+    "values": ("address", lambda packed: break_descriptor(packed, SPEC.opcode.attention, "value", 65000)),
+    "target": ("word", lambda packed: break_descriptor(packed, SPEC.opcode.gemm, "target", 50000)),
+    "softmax output": ("word", lambda packed: break_descriptor(packed, SPEC.opcode.attention, "probability", 60000)),
+    "head size": ("shape", lambda packed: break_descriptor(packed, SPEC.opcode.attention, "head_size", 40)),
+    "shift": ("shape", lambda packed: break_descriptor(packed, SPEC.opcode.attention, "context_shift", 48)),
+}
+
+
+@pytest.mark.parametrize("mistake", ENGINE_MISTAKES)
+@pytest.mark.parametrize("shape", ["heads of 32", "heads of 64"])
+def test_engine_error_ends_the_launch_and_is_named(pair, shape, mistake):
+    """Every word is still sent and taken: nothing hangs, and no stream keeps anything for the next launch."""
+    encoder = pair(shape)
+    error, damage = ENGINE_MISTAKES[mistake]
+    broken = CsimEncoder(damage(encoder.packed))
+    with pytest.raises(DeviceError, match=f"the engine reports error {error}$"):
+        broken.run(encoder.sequences([40, 3, 100]))
+
+
+def test_status_names_the_error_of_the_engine():
+    names = {value: name for name, value in vars(SPEC.engine_error).items()}
+    for code in range(1, 8):
+        status = SPEC.records["status"].encode(
+            spec_digest=SPEC.digest_word, error=SPEC.error.engine, engine_error=code, engine_cycles=1 << 40
+        )
+        with pytest.raises(DeviceError, match=f"the engine reports error {names.get(code, code)}$"):
+            check_status(np.frombuffer(status, np.uint8))
+    check_status(np.frombuffer(SPEC.records["status"].encode(spec_digest=SPEC.digest_word), np.uint8))
 
 
 def test_kernel_of_another_spec_is_refused():

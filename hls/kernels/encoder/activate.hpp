@@ -18,6 +18,7 @@ ActivationTable_Beat:
       table[i * kPacketBeatBytes + byte] = beat.byte[byte];
     }
   }
+  BERTILE_DRAIN();
 }
 
 inline void Activate(Stream<ActivateCommand>& commands, Stream<WideWord>& results, Stream<Beat>& table_beats,
@@ -44,6 +45,7 @@ Activate_Command:
       words.write(beat);
       at.Next(command.region);
     }
+    BERTILE_DRAIN();
   }
 }
 

@@ -29,7 +29,7 @@ struct Region {
   uint16_t target_stride;  // words of a row block there
 };
 
-enum Path { kActivatePath, kSoftmaxPath, kNormPath };
+enum Path { kActivatePath, kSoftmaxPath, kNormPath, kStatusPath };
 
 // `count` words belong to the stage `path`.
 struct RouteCommand {
@@ -69,8 +69,10 @@ static const int kCommandDepth = 8;
 static const int kWordDepth = 64;
 
 static_assert(kCapacitySequences * LaunchSequence::kBytes <= kPacketBeatBytes, "the sequence table is one beat");
-static_assert(kStreamWords >= kCapacityProbabilitySlots * (kCapacityTokens + 2 + kCapacityHeadSizes),
-              "all attention words under way fit the word stream, or engine and encoder may wait for each other");
+static const int kAttentionWords = kCapacityProbabilitySlots * (kCapacityTokens + 2 + kCapacityHeadSizes);
+static const int kProjectionWords = kStreamResults + 2 * kWordDepth;  // of a gemm, still under way behind it
+static_assert(kStreamWords > kAttentionWords + kProjectionWords,
+              "all words under way in attention fit the word stream, or engine and encoder may wait for each other");
 
 // Visit the words of a region in stream order; RegionCounter is the address generator of every stage.
 struct RegionCounter {

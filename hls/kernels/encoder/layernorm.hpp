@@ -32,6 +32,7 @@ NormParameters_Beat:
       parameters.feature[i * per_beat + j] = DecodeLayernormFeature(beat.byte, j * LayernormFeature::kBytes);
     }
   }
+  BERTILE_DRAIN();
 }
 
 // Floor of the square root of a 32-bit number, one result bit a step, without multiplications.
@@ -113,9 +114,10 @@ Accumulate_Command:
       sums.write(sum);
       at.Next(region);
     }
+    BERTILE_DRAIN();
+    RowMoments row_moments;
   Moments_Row:
     for (int row = 0; row < region.row_count; ++row) {
-      RowMoments row_moments;
     Moments_Lane:
       for (int lane = 0; lane < kWordTokens; ++lane) {
 #pragma HLS PIPELINE II = 1
@@ -125,9 +127,11 @@ Accumulate_Command:
         ReciprocalSqrt(uint64_t(variance), row_moments.mantissa[lane], half);
         row_moments.total[lane] = total[row][lane];
         row_moments.shift[lane] = int8_t(31 + half - kLawNormFractionBits);
+        BERTILE_CYCLES(1);
+        if (lane == kWordTokens - 1) moments.write(row_moments);
       }
-      moments.write(row_moments);
     }
+    BERTILE_DRAIN();
   }
 }
 
@@ -180,6 +184,7 @@ Apply_Command:
       if (command.store) stored.write(word);
       at.Next(region);
     }
+    BERTILE_DRAIN();
   }
 }
 

@@ -10,11 +10,14 @@ Tiles_Request:
   while (true) {
     const ReadRequest request = requests.read();
     if (request.beats == 0) return;
+    BERTILE_MEMORY_REQUEST();
   Tiles_Beat:
     for (uint32_t i = 0; i < request.beats; ++i) {
 #pragma HLS PIPELINE II = 1
+      BERTILE_MEMORY_TRANSFER(kPacketBeatBytes);
       tiles.write(weights[request.offset + i]);
     }
+    BERTILE_DRAIN();
   }
 }
 
@@ -24,9 +27,11 @@ Parameters_Request:
   while (true) {
     const ParameterRequest request = requests.read();
     if (request.read.beats == 0) return;
+    BERTILE_MEMORY_REQUEST();
   Parameters_Beat:
     for (uint32_t i = 0; i < request.read.beats; ++i) {
 #pragma HLS PIPELINE II = 1
+      BERTILE_MEMORY_TRANSFER(kPacketBeatBytes);
       const Beat beat = parameters[request.read.offset + i];
       if (request.target == kForExponential) exponential.write(beat);
       if (request.target == kForActivation) activation.write(beat);
@@ -35,6 +40,7 @@ Parameters_Request:
         norm_apply.write(beat);
       }
     }
+    BERTILE_DRAIN();
   }
 }
 
@@ -45,12 +51,15 @@ Words_Command:
     const Region region = commands.read().region;
     if (region.tiles == 0) return;
     RegionCounter at;
+    BERTILE_MEMORY_REQUEST();
   Words_Word:
     for (uint32_t i = 0; i < RegionWords(region); ++i) {
 #pragma HLS PIPELINE II = 1
+      BERTILE_MEMORY_TRANSFER(kWordTokens);
       words.write(input[uint32_t(at.row_block(region)) * hidden + at.column()]);
       at.Next(region);
     }
+    BERTILE_DRAIN();
   }
 }
 
@@ -64,14 +73,17 @@ Output_Command:
     for (uint32_t i = 0; i < RegionWords(command.region); ++i) {
 #pragma HLS PIPELINE II = 1
       output[command.store_offset + uint32_t(at.row_block(command.region)) * hidden + at.column()] = words.read();
+      BERTILE_MEMORY_TRANSFER(kWordTokens);
       at.Next(command.region);
     }
+    BERTILE_DRAIN();
+    BERTILE_MEMORY_REQUEST();
   }
 }
 
 // Each result goes to the stage that waits for it.
 inline void RouteResults(Stream<RouteCommand>& commands, Stream<WideWord>& results, Stream<WideWord>& activate,
-                         Stream<WideWord>& softmax, Stream<WideWord>& norm) {
+                         Stream<WideWord>& softmax, Stream<WideWord>& norm, Stream<WideWord>& engine_status) {
 Route_Command:
   while (true) {
     const RouteCommand command = commands.read();
@@ -83,8 +95,25 @@ Route_Command:
       if (command.path == kActivatePath) activate.write(word);
       if (command.path == kSoftmaxPath) softmax.write(word);
       if (command.path == kNormPath) norm.write(word);
+      if (command.path == kStatusPath) engine_status.write(word);
     }
+    BERTILE_DRAIN();
   }
+}
+
+// What the sequencer says of the launch and the engine of its part. An error of the launch is older than the engine's.
+inline void WriteStatus(Stream<Status>& launch_status, Stream<WideWord>& engine_status, Beat* status) {
+  Status result = launch_status.read();
+  const EngineStatus engine = DecodeEngineStatus(FromResult(engine_status.read()).byte);
+  result.engine_error = engine.error;
+  result.engine_cycles = engine.cycles;
+  if (result.error == kErrorNone && engine.spec_digest != kSpecDigest) result.error = kErrorDigest;
+  if (result.error == kErrorNone && engine.error != kEngineErrorNone) result.error = kErrorEngine;
+  Beat beat = {};
+  EncodeStatus(result, beat.byte);
+  status[0] = beat;
+  BERTILE_DRAIN();
+  BERTILE_MEMORY_REQUEST();
 }
 
 // Words return to the engine in the order of the program, which is what await_words counts.
@@ -103,6 +132,7 @@ Merge_Command:
       if (command.path == kNormPath) beat = norm.read();
       words.write(beat);
     }
+    BERTILE_DRAIN();
   }
 }
 

@@ -27,13 +27,25 @@ struct AttentionStep {
   LaunchSequence sequence;
   uint8_t row;
   uint16_t slot;
-  uint32_t await_words;  // its softmax output has arrived
+  uint32_t await_words;   // its softmax output has arrived
+  uint32_t await_values;  // its values have
 };
+
+// Where the words of a load or gemm go, and how many words the engine has received when all of them are there.
+struct ResultRecord {
+  uint16_t target;
+  uint16_t target_stride;  // 0: no record
+  uint32_t words;
+};
+
+static const int kResultRecords = 4;  // the input of the projections, queries, keys, values
 
 class Sequencer {
  public:
   Sequencer(const Launch& launch, const LaunchSequence* sequences, SequencerPorts ports)
-      : launch_(launch), sequences_(sequences), ports_(ports) {}
+      : launch_(launch), sequences_(sequences), ports_(ports) {
+    ForgetResults();
+  }
 
   // A descriptor that Execute knows.
   static bool IsKnown(const Descriptor& descriptor) {
@@ -56,6 +68,7 @@ class Sequencer {
     ports_.parameters.write(ParameterRequest{{0, 0}, kForExponential});
     const NormCommand norm_end = {};
     ports_.loads.write(norm_end);
+    ports_.route.write(RouteCommand{kStatusPath, 1});
     ports_.route.write(RouteCommand{kActivatePath, 0});
     const ActivateCommand activate_end = {};
     ports_.activate.write(activate_end);
@@ -69,6 +82,7 @@ class Sequencer {
   }
 
  private:
+  // Awaits every word issued so far, unless told otherwise.
   Command NewCommand(uint8_t opcode) const {
     Command command = {};
     command.opcode = opcode;
@@ -100,6 +114,31 @@ class Sequencer {
     words_ += count;
   }
 
+  void RecordResult(const Region& region) {
+    results_[next_result_] = ResultRecord{region.target, region.target_stride, words_};
+    next_result_ = (next_result_ + 1) % kResultRecords;
+  }
+
+  void ForgetResults() {
+  Forget_Result:
+    for (int i = 0; i < kResultRecords; ++i) results_[i].target_stride = 0;
+  }
+
+  // Words received when everything at `address`, in row block 0 of its region, has arrived: those up to the newest
+  // result there, or all when none is on record. A result takes all earlier ones with it, so row chunks with one base
+  // are awaited together.
+  uint32_t Arrival(uint16_t address) const {
+    uint32_t words = 0;
+  Arrival_Result:
+    for (int i = 0; i < kResultRecords; ++i) {
+      const ResultRecord& result = results_[i];
+      const bool holds = address >= result.target && address - result.target < result.target_stride;
+      if (holds && result.words > words) words = result.words;
+    }
+    if (words == 0) words = words_;
+    return words > norm_words_ ? words : norm_words_;
+  }
+
   void IssueTables(const Descriptor& descriptor) {
     RequestParameters(descriptor, kForExponential);
     SoftmaxCommand command = {};
@@ -112,8 +151,7 @@ class Sequencer {
     if (command.region.row_count == 0) return;
     ports_.loads.write(command);
     ports_.norm_apply.write(command);
-    Expect(kNormPath, RegionWords(command.region));
-    projection_words_ = words_;
+    ExpectNorm(command.region);
   }
 
   void IssueGemm(const Descriptor& descriptor) {
@@ -126,21 +164,28 @@ class Sequencer {
       RequestParameters(descriptor, kForNorm);
       ports_.route.write(RouteCommand{kNormPath, count});
       SendNorm(descriptor, region);
-      Expect(kNormPath, count);
+      ExpectNorm(region);
     } else {
       const bool look_up = descriptor.post == kPostActivation;
       if (look_up) RequestParameters(descriptor, kForActivation);
       ports_.route.write(RouteCommand{kActivatePath, count});
       ports_.activate.write(ActivateCommand{region, look_up});
       Expect(kActivatePath, count);
+      RecordResult(region);
     }
-    projection_words_ = words_;
+  }
+
+  void ExpectNorm(const Region& region) {
+    Expect(kNormPath, RegionWords(region));
+    RecordResult(region);
+    norm_words_ = words_;
   }
 
   void SendGemm(const Descriptor& descriptor, const Region& region) {
     const int bits = descriptor.post == kPostNone ? 8 : descriptor.post == kPostActivation ? kLawGeluIndexBits : 16;
     Command command = NewCommand(kEngineOpcodeGemm);
     command.flags = descriptor.flags & (1 << kFlagUnsignedSource);
+    command.await_words = Arrival(descriptor.source);
     command.row_first = uint8_t(region.row_first);
     command.row_count = uint8_t(region.row_count);
     command.source = descriptor.source;
@@ -175,11 +220,13 @@ class Sequencer {
   }
 
   void IssueScores(const Descriptor& descriptor, const LaunchSequence& sequence, int row) {
-    AttentionStep step = {descriptor, sequence, uint8_t(row), next_slot_, 0};
+    AttentionStep step = {descriptor, sequence, uint8_t(row), next_slot_, 0, Arrival(descriptor.value)};
     next_slot_ = uint16_t((next_slot_ + 1) % kCapacityProbabilitySlots);
     const int tiles = CeilDivide(sequence.tokens, kArrayOutputs);
     Command command = AttentionCommand(step, kEngineOpcodeScores);
-    command.await_words = projection_words_;
+    const uint32_t queries = Arrival(descriptor.source);
+    command.await_weight = Arrival(descriptor.key);
+    command.await_words = queries > command.await_weight ? queries : command.await_weight;
     command.row_first = uint8_t(sequence.row_first + row);
     command.source = descriptor.source;
     command.source_stride = descriptor.source_stride;
@@ -208,6 +255,7 @@ class Sequencer {
     Command command = AttentionCommand(step, kEngineOpcodeContext);
     command.flags |= 1 << kFlagUnsignedSource;
     command.await_words = step.await_words;
+    command.await_weight = step.await_values;
     command.source = SlotAddress(step);
     command.weight = uint16_t(descriptor.value + step.sequence.row_first * descriptor.source_stride);
     command.tiles = uint16_t(descriptor.head_size / kArrayOutputs);
@@ -222,7 +270,9 @@ class Sequencer {
     Expect(kActivatePath, RegionWords(region));
   }
 
+  // Contexts leave no record: what follows them awaits everything.
   void FlushContexts() {
+    if (pending_ > 0) ForgetResults();
     while (pending_ > 0) IssueContext();
   }
 
@@ -248,8 +298,10 @@ class Sequencer {
   const Launch launch_;
   const LaunchSequence* sequences_;
   SequencerPorts ports_;
-  uint32_t words_ = 0;             // sent to the engine when everything issued so far is done
-  uint32_t projection_words_ = 0;  // the same after the last gemm or load
+  uint32_t words_ = 0;       // sent to the engine when everything issued so far is done
+  uint32_t norm_words_ = 0;  // the same after the last load or LayerNorm: more words than engine_words may hold
+  ResultRecord results_[kResultRecords];
+  int next_result_ = 0;
   AttentionStep steps_[kCapacityProbabilitySlots];
   int first_pending_ = 0;
   int pending_ = 0;

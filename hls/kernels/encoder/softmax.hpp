@@ -33,6 +33,7 @@ Scan_Command:
       }
     }
     maxima.write(maximum);
+    BERTILE_DRAIN();
   }
 }
 
@@ -60,20 +61,23 @@ ExponentialTable_Beat:
 
 // The reciprocals of the row sums: two words of 16 lanes.
 inline void WriteRowScales(const SoftmaxCommand& command, const uint32_t total[kWordTokens], Stream<Beat>& words) {
+  Beat beat;
 RowScale_Half:
   for (int half = 0; half < 2; ++half) {
-    Beat beat = AddressedWord(uint16_t(2 * command.slot + half), kWordKindRowScale);
   RowScale_Row:
     for (int lane = 0; lane < kWordTokens / 2; ++lane) {
 #pragma HLS PIPELINE II = 1
+      if (lane == 0) beat = AddressedWord(uint16_t(2 * command.slot + half), kWordKindRowScale);
       const uint32_t sum = total[half * kWordTokens / 2 + lane];
       const uint32_t scale =
           Divide<kLawRowScaleBits, kRowSumBits>(uint64_t(command.numerator) + (sum >> 1), sum).to_uint();
       beat.byte[2 * lane] = uint8_t(scale);
       beat.byte[2 * lane + 1] = uint8_t(scale >> 8);
+      BERTILE_CYCLES(1);
+      if (lane == kWordTokens / 2 - 1) words.write(beat);
     }
-    words.write(beat);
   }
+  BERTILE_DRAIN();
 }
 
 inline void SoftmaxExponentiate(Stream<SoftmaxCommand>& commands, Stream<WideWord>& scores, Stream<WideWord>& maxima,
@@ -86,6 +90,7 @@ Exponentiate_Command:
     if (command.kind == kSoftmaxEnd) return;
     if (command.kind == kSoftmaxTable) {
       LoadExponentialTable(table_beats, table);
+      BERTILE_DRAIN();
       continue;
     }
     const WideWord maximum = maxima.read();
@@ -106,6 +111,7 @@ Exponentiate_Command:
       }
       words.write(beat);
     }
+    BERTILE_DRAIN();
     WriteRowScales(command, total, words);
   }
 }

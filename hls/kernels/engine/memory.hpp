@@ -1,4 +1,4 @@
-// The engine's memories: activations, row scales, and the two halves of the tile memory.
+// The engine's memories: activations, row scales, and the two halves of the tile memory. And its error register.
 #pragma once
 
 #include "types.hpp"
@@ -22,6 +22,7 @@ struct EngineMemory {
   uint16_t row_scale[kCapacityProbabilitySlots][kWordTokens];
   TileBuffer tile[2];
   uint32_t received;  // words since the launch began
+  uint32_t error;     // engine_error: the first of the launch
 };
 
 // Scores and context keep their operands where a gemm keeps its tiles.
@@ -35,11 +36,25 @@ static_assert(kCapacityHeadSizes / kArrayOutputs * kCapacityTokens / kArrayInput
 static_assert(kCapacityFfn / kArrayInputs <= kCapacityTileBeats, "a dense tile of the widest matrix fits");
 static_assert((1 << kPacketIndexBits) >= kCapacityFfn, "an index entry can name every input feature");
 
-// Store one word from the encoder at its address.
+inline void Report(uint32_t error, EngineMemory& memory) {
+#pragma HLS INLINE
+  if (memory.error == kEngineErrorNone) memory.error = error;
+}
+
+// The address, or 0 instead of one past the memory: what is read there does not matter any more.
+inline uint16_t OperandAddress(uint16_t address, EngineMemory& memory) {
+#pragma HLS INLINE
+  if (address < kCapacityActivationWords) return address;
+  Report(kEngineErrorAddress, memory);
+  return 0;
+}
+
+// Store one word from the encoder at its address. A word without a place is dropped, but counted: who waits for it
+// must not wait for ever.
 inline void StoreWord(const Beat& beat, EngineMemory& memory) {
 #pragma HLS INLINE
   const EngineWord header = DecodeEngineWord(beat.byte);
-  if (header.kind == kWordKindRowScale) {
+  if (header.kind == kWordKindRowScale && header.address < 2 * kCapacityProbabilitySlots) {
     const int slot = header.address >> 1;
     const int half = (header.address & 1) * kWordTokens / 2;
   RowScale_Lane:
@@ -47,7 +62,7 @@ inline void StoreWord(const Beat& beat, EngineMemory& memory) {
 #pragma HLS UNROLL
       memory.row_scale[slot][half + lane] = uint16_t(beat.byte[2 * lane] | beat.byte[2 * lane + 1] << 8);
     }
-  } else {
+  } else if (header.kind == kWordKindActivation && header.address < kCapacityActivationWords) {
   Store_Lane:
     for (int lane = 0; lane < kWordTokens; ++lane) {
 #pragma HLS UNROLL
@@ -55,6 +70,8 @@ inline void StoreWord(const Beat& beat, EngineMemory& memory) {
       memory.activation[0][header.address].lane[lane] = value;
       memory.activation[1][header.address].lane[lane] = value;
     }
+  } else {
+    Report(kEngineErrorWord, memory);
   }
   ++memory.received;
 }

@@ -13,18 +13,23 @@ struct Drain {
   int words;  // 16, or 0 when nothing waits
 };
 
+// A shift is 6 bits wide. More than shift_max in a tile is a mistake of the packer that no error code tells.
+static const int kShiftMask = 63;
+static_assert(kLawShiftMax <= kShiftMask, "every shift of the law fits");
+
 inline WideWord Requantize(const Drain& drain, int feature, const Command& command, const EngineMemory& memory) {
 #pragma HLS INLINE
   const bool by_row = command.opcode == kEngineOpcodeContext;
   const bool by_feature = command.opcode == kEngineOpcodeGemm;
   const TileParameter parameter = drain.parameter[feature];
-  const int shift = by_feature ? parameter.shift : command.shift;
+  const int shift = (by_feature ? parameter.shift : command.shift) & kShiftMask;
+  const int slot = command.row_scale_slot < kCapacityProbabilitySlots ? command.row_scale_slot : 0;
   WideWord word;
 Requantize_Lane:
   for (int lane = 0; lane < kWordTokens; ++lane) {
 #pragma HLS UNROLL
     const int64_t multiplier = by_feature ? parameter.multiplier
-                               : by_row   ? memory.row_scale[command.row_scale_slot][lane]
+                               : by_row   ? memory.row_scale[slot][lane]
                                           : command.multiplier;
     const int64_t sum = int64_t(drain.accumulators.value[feature][lane]) + (by_feature ? parameter.bias : 0);
     const int64_t scaled = RoundingShift(sum * multiplier, shift);

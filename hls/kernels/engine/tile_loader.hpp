@@ -14,9 +14,12 @@ class TileLoader {
     weight_beats_ = 0;
     last_packet_ = false;
     groups_ = 0;
+    malformed_ = false;
     done_ = false;
   }
   bool done() const { return done_; }
+  // The tile is longer than the memory, or has a valid entry behind an invalid one.
+  bool malformed() const { return malformed_; }
 
   void Accept(const Beat& beat, TileBuffer& tile) {
 #pragma HLS INLINE
@@ -48,12 +51,17 @@ class TileLoader {
   void AcceptIndices(const Beat& beat) {
 #pragma HLS INLINE
     int valid = 0;
+    bool gap = false;
   Index_Entry:
     for (int i = 0; i < kPacketVectors; ++i) {
 #pragma HLS UNROLL
       const uint16_t entry = uint16_t(beat.byte[2 * i] | beat.byte[2 * i + 1] << 8);
-      index_[i] = entry & ((1 << kPacketIndexBits) - 1);
-      valid += (entry >> kPacketValidBit) & 1;
+      const bool is_valid = (entry >> kPacketValidBit) & 1;
+      // Whatever stands behind the last vector: its weights are zero, and input 0 is there in any case.
+      index_[i] = is_valid ? entry & ((1 << kPacketIndexBits) - 1) : 0;
+      if (is_valid && gap) malformed_ = true;
+      if (!is_valid) gap = true;
+      valid += is_valid;
       if (i == 0) last_packet_ = (entry >> kPacketLastBit) & 1;
     }
     weight_beats_ = CeilDivide(valid, kPacketVectorsPerBeat);
@@ -62,13 +70,17 @@ class TileLoader {
 
   void AcceptWeights(const Beat& beat, TileBuffer& tile) {
 #pragma HLS INLINE
-    tile.weight[groups_] = beat;
-  Group_Input:
-    for (int i = 0; i < kArrayInputs; ++i) {
+    if (groups_ < kCapacityTileBeats) {
+      tile.weight[groups_] = beat;
+    Group_Input:
+      for (int i = 0; i < kArrayInputs; ++i) {
 #pragma HLS UNROLL
-      tile.index[groups_][i] = index_[next_group_ * kArrayInputs + i];
+        tile.index[groups_][i] = index_[next_group_ * kArrayInputs + i];
+      }
+      ++groups_;
+    } else {
+      malformed_ = true;  // taken all the same: the beats behind it belong to the next tile
     }
-    ++groups_;
     ++next_group_;
     --weight_beats_;
   }
@@ -78,6 +90,7 @@ class TileLoader {
   int next_group_ = 0;
   int groups_ = 0;
   bool last_packet_ = false;
+  bool malformed_ = false;
   bool done_ = true;
   uint16_t index_[kPacketVectors];
 };

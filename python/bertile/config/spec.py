@@ -122,7 +122,7 @@ def without_prose(data: dict) -> dict:
 
 
 def parse_spec(text: str) -> Spec:
-    """Build a `Spec` from TOML text. Raises ValueError where a record is not well formed."""
+    """Build a `Spec` from TOML text. Raises ValueError where a record is not well formed or a size impossible."""
     data = tomllib.loads(text)
     digest = hashlib.sha256(canonical(without_prose(data)).encode()).hexdigest()
     records = {}
@@ -135,6 +135,9 @@ def parse_spec(text: str) -> Spec:
             end = field.offset + field.bytes
         records[name] = Record(name, record["bytes"], fields)
     sections = {name: SimpleNamespace(**values) for name, values in data.items() if name != "record"}
+    capacity = sections["capacity"]
+    if capacity.tile_memory_beats < 2 * capacity.tile_beats:
+        raise ValueError("capacity: tile_memory_beats holds less than two times tile_beats")
     return Spec(sections, records, digest)
 
 

@@ -94,13 +94,20 @@ def encode_launch(packed: PackedModel, launch: Launch, trace: bool) -> np.ndarra
     return np.frombuffer(header + table.ljust(SPEC.packet.beat_bytes, b"\0"), np.uint8).reshape(2, -1)
 
 
+def code_name(section: str, code: int) -> str:
+    """The name of a code in the contract, or the number of one that is not there."""
+    names = {value: name for name, value in vars(getattr(SPEC, section)).items()}
+    return names.get(int(code), str(code))
+
+
 def check_status(status: np.ndarray) -> None:
-    """Raise DeviceError for the error a kernel reported in its status beat [64] uint8."""
+    """Raise DeviceError for the error that a kernel or its engine reported in the status beat [64] uint8."""
     record = SPEC.records["status"].decode(status.tobytes())[0]
     if record["spec_digest"] != SPEC.digest_word:
         raise DeviceError(
             f"the kernel was built for spec {int(record['spec_digest']):016x}, this program has {SPEC.digest_word:016x}"
         )
-    names = {code: name for name, code in vars(SPEC.error).items()}
+    if record["error"] == SPEC.error.engine:
+        raise DeviceError(f"the engine reports error {code_name('engine_error', record['engine_error'])}")
     if record["error"] != SPEC.error.none:
-        raise DeviceError(f"the kernel reports error {names.get(int(record['error']), record['error'])}")
+        raise DeviceError(f"the kernel reports error {code_name('error', record['error'])}")
