@@ -158,26 +158,30 @@ module bertile_engine #(
 
   // Words in.
   logic [31:0] received;
-  logic [15:0] write_address, fetch_address;
+  logic [15:0] fetch_address;
+  logic [bertile_pkg::CapacityActivationBanks-1:0] write_banks;
+  logic [$clog2(BANK_WORDS)-1:0] write_row;
   logic [TOKENS-1:0][7:0] write_data, fetch_data;
-  logic write_valid, write_grant, write_outside, hold, word_error;
-  logic fetch_valid, fetch_grant, fetch_data_valid;
+  logic write_valid, write_grant, hold, word_error;
+  logic fetch_valid, fetch_ready, fetch_data_valid;
   logic scale_write;
   logic [2:0] scale_row;
   logic [TOKENS/2-1:0][15:0] scale_data;
   word_intake #(
-      .TOKENS(TOKENS)
+      .TOKENS(TOKENS),
+      .BANK_WORDS(BANK_WORDS)
   ) intake (
       .clk(ap_clk),
-      .reset(launch_reset),
+      .reset,
+      .launch_reset,
       .word,
       .word_valid,
       .word_ready,
       .write_valid,
-      .write_address,
+      .write_banks,
+      .write_row,
       .write_data,
       .write_grant,
-      .write_outside,
       .hold,
       .scale_write,
       .scale_row,
@@ -210,7 +214,7 @@ module bertile_engine #(
       .beat_ready,
       .fetch_valid,
       .fetch_address,
-      .fetch_grant,
+      .fetch_ready,
       .word_valid(fetch_data_valid),
       .word(fetch_data),
       .parameter_write,
@@ -303,6 +307,7 @@ module bertile_engine #(
       .BANK_WORDS(BANK_WORDS)
   ) reader (
       .clk(ap_clk),
+      .reset,
       .issued,
       .index,
       .weights,
@@ -310,13 +315,13 @@ module bertile_engine #(
       .operands,
       .operand_weights,
       .write_valid,
-      .write_address,
+      .write_banks,
+      .write_row,
       .write_data,
       .write_grant,
-      .write_outside,
       .fetch_valid,
       .fetch_address,
-      .fetch_grant,
+      .fetch_ready,
       .fetch_data,
       .fetch_data_valid,
       .index_error,

@@ -8,7 +8,7 @@ module operand_fetcher #(
 ) (
     input  logic                         clk,
     input  logic                         reset,
-    input  logic                         start,  // while not busy; the fields below stand until `done`
+    input  logic                         start,  // while not busy; the command stands from the cycle before until `done`
     input  engine_pkg::load_command_t    command,
     input  logic [15:0]                  first,  // beat of the tile memory
     output logic                         busy,
@@ -16,7 +16,7 @@ module operand_fetcher #(
 
     output logic                         fetch_valid,
     output logic [15:0]                  fetch_address,
-    input  logic                         fetch_grant,
+    input  logic                         fetch_ready,
     input  logic                         word_valid,
     input  logic [TOKENS-1:0][7:0]       word,
 
@@ -39,19 +39,22 @@ module operand_fetcher #(
   logic [4:0] key_groups;  // beats of a key tile
   logic [7:0] key_tiles;
   assign is_keys = command.mode == engine_pkg::MODE_SCORES;
-  assign rows = 5'((32'(command.keys) + TOKENS - 1) / TOKENS);
-  assign value_groups = 8'((32'(command.keys) + Inputs - 1) / Inputs);
-  assign key_groups = 5'(command.head_size / Inputs);
-  assign key_tiles = 8'((32'(command.keys) + OUTPUTS - 1) / OUTPUTS);
+  always_ff @(posedge clk) begin
+    rows <= 5'((32'(command.keys) + TOKENS - 1) / TOKENS);
+    value_groups <= 8'((32'(command.keys) + Inputs - 1) / Inputs);
+    key_groups <= 5'(command.head_size / Inputs);
+    key_tiles <= 8'((32'(command.keys) + OUTPUTS - 1) / OUTPUTS);
+  end
 
   // Requests: row block by row block; values also tile by tile.
   logic requesting, block_open;
   logic [4:0] request_row;
   logic [6:0] request_feature, tile_feature;
   logic [15:0] row_address;
-  logic block_end;  // of the words that one collection holds
+  logic fetch_taken, block_end;  // of the words that one collection holds
 
   assign fetch_valid = requesting && (is_keys || block_open);
+  assign fetch_taken = fetch_valid && fetch_ready;
   assign block_end = is_keys ? request_feature == command.head_size - 1'b1 : request_feature == 7'(OUTPUTS - 1);
 
   always_ff @(posedge clk) begin
@@ -64,7 +67,7 @@ module operand_fetcher #(
       tile_feature <= '0;
       row_address <= command.weight;
       fetch_address <= command.weight;
-    end else if (fetch_grant) begin
+    end else if (fetch_taken) begin
       fetch_address   <= fetch_address + 1'b1;
       request_feature <= request_feature + 1'b1;
       if (block_end) begin
@@ -192,7 +195,7 @@ module operand_fetcher #(
   // The requests of a block of values wait until the block before has nearly left.
   always_ff @(posedge clk) begin
     if (start) block_open <= 1'b1;
-    else if (fetch_grant && block_end) block_open <= 1'b0;
+    else if (fetch_taken && block_end) block_open <= 1'b0;
     else if (writing && !is_keys && (32'(BlockBeats) - 32'(step) <= 32'(ReadLatency) || value_step_last)) begin
       block_open <= 1'b1;
     end

@@ -5,6 +5,7 @@ module operand_reader #(
     parameter int unsigned BANK_WORDS = bertile_pkg::CapacityActivationBankWords
 ) (
     input logic clk,
+    input logic reset,
 
     input engine_pkg::cycle_t issued,  // in the cycle of the tile memory's address
     input logic [bertile_pkg::ArrayInputs-1:0][bertile_pkg::PacketIndexBits-1:0] index,  // two cycles later
@@ -14,13 +15,13 @@ module operand_reader #(
     output logic [OUTPUTS*32-1:0] operand_weights,
 
     input logic write_valid,  // as in activation_memory
-    input logic [15:0] write_address,
+    input logic [bertile_pkg::CapacityActivationBanks-1:0] write_banks,
+    input logic [$clog2(BANK_WORDS)-1:0] write_row,
     input logic [TOKENS-1:0][7:0] write_data,
     output logic write_grant,
-    output logic write_outside,
     input logic fetch_valid,
     input logic [15:0] fetch_address,
-    output logic fetch_grant,
+    output logic fetch_ready,
     output logic [TOKENS-1:0][7:0] fetch_data,
     output logic fetch_data_valid,
 
@@ -30,11 +31,11 @@ module operand_reader #(
 
   localparam int unsigned Inputs = bertile_pkg::ArrayInputs;
   localparam int unsigned TileLatency = 2;  // of the tile memory
-  localparam int unsigned OperandLatency = 1 + 5;  // the address, the activation memory
+  localparam int unsigned OperandLatency = 1 + 6;  // the address, the activation memory
 
   engine_pkg::cycle_t addressed;
-  logic read_valid, fetch_outside;
-  logic [Inputs-1:0] index_illegal, read_outside;
+  logic read_valid, read_outside, fetch_outside;
+  logic [Inputs-1:0] index_illegal;
   logic [Inputs-1:0][15:0] read_address;
 
   delay #(
@@ -53,7 +54,7 @@ module operand_reader #(
       index_illegal[i] <= addressed.valid && !addressed.blank && addressed.gather && 16'(index[i]) >= addressed.bound;
     end
     index_error <= index_illegal != '0;
-    address_error <= read_outside != '0 || (fetch_grant && fetch_outside);
+    address_error <= read_outside || fetch_outside;
   end
 
   activation_memory #(
@@ -61,18 +62,19 @@ module operand_reader #(
       .BANK_WORDS(BANK_WORDS)
   ) activations (
       .clk,
+      .reset,
       .read_valid,
       .read_address,
       .read_data(operands),
       .read_outside,
       .write_valid,
-      .write_address,
+      .write_banks,
+      .write_row,
       .write_data,
       .write_grant,
-      .write_outside,
       .fetch_valid,
       .fetch_address,
-      .fetch_grant,
+      .fetch_ready,
       .fetch_outside,
       .fetch_data,
       .fetch_data_valid

@@ -38,20 +38,20 @@ module tile_decoder #(
   // The beat at hand, and what it would mean as a beat of indices.
   logic [OUTPUTS*32-1:0] held;
   logic held_valid, held_last, held_gap, take;
+  logic held_any;  // a valid entry
+  logic [3:0][3:0] held_counts;  // of the valid entries, in each quarter of the beat
   logic [CountBits-1:0] held_weight_beats;
+  logic [Entries-1:0] valid_entries;
 
-  function automatic logic [CountBits-1:0] count_beats(input logic [OUTPUTS*32-1:0] packet);
-    int unsigned valid;
-    valid = Inputs - 1;
-    for (int i = 0; i < Entries; i++) valid = valid + 32'(packet[16*i+bertile_pkg::PacketValidBit]);
-    count_beats = CountBits'(valid / Inputs);
-  endfunction
+  always_comb begin
+    for (int i = 0; i < Entries; i++) valid_entries[i] = beat[16*i+bertile_pkg::PacketValidBit];
+    held_weight_beats = CountBits'((6'(held_counts[0]) + 6'(held_counts[1]) + 6'(held_counts[2]) +
+                                    6'(held_counts[3]) + 6'(Inputs - 1)) >> $clog2(Inputs));
+  end
 
-  function automatic logic has_gap(input logic [OUTPUTS*32-1:0] packet);
-    has_gap = 1'b0;
-    for (int i = 1; i < Entries; i++) begin
-      if (packet[16*i+bertile_pkg::PacketValidBit] && !packet[16*(i-1)+bertile_pkg::PacketValidBit]) has_gap = 1'b1;
-    end
+  function automatic logic [3:0] count(input logic [Entries/4-1:0] bits);
+    count = '0;
+    for (int i = 0; i < Entries / 4; i++) count = count + 4'(bits[i]);
   endfunction
 
   assign beat_ready = !held_valid || take;
@@ -61,8 +61,9 @@ module tile_decoder #(
   always_ff @(posedge clk) begin
     if (beat_ready) begin
       held <= beat;
-      held_weight_beats <= count_beats(beat);
-      held_gap <= has_gap(beat);
+      for (int q = 0; q < 4; q++) held_counts[q] <= count(valid_entries[Entries/4*q+:Entries/4]);
+      held_any <= valid_entries != '0;
+      held_gap <= (valid_entries[Entries-1:1] & ~valid_entries[Entries-2:0]) != '0;
       held_last <= beat[bertile_pkg::PacketLastBit];
     end
     if (reset) held_valid <= 1'b0;
@@ -97,7 +98,7 @@ module tile_decoder #(
           packet_error <= held_gap;
           last_packet <= held_last;
           beats_left <= held_weight_beats;
-          if (held_weight_beats != '0) begin
+          if (held_any) begin
             state <= WEIGHTS;
           end else if (held_last) begin
             state <= IDLE;

@@ -22,7 +22,7 @@ module tile_loader #(
 
     output logic fetch_valid,
     output logic [15:0] fetch_address,
-    input logic fetch_grant,
+    input logic fetch_ready,
     input logic word_valid,
     input logic [TOKENS-1:0][7:0] word,
 
@@ -45,11 +45,12 @@ module tile_loader #(
 
   localparam int unsigned Entries = 1 << engine_pkg::EntryBits;
   localparam int unsigned Inputs = bertile_pkg::ArrayInputs;
+  localparam int unsigned Margin = 8;
 
   typedef enum logic [2:0] {IDLE, GROUPS, SIZE, AWAIT, ALLOCATE, LOAD} state_t;
   state_t state;
   engine_pkg::load_command_t now;
-  logic [15:0] tiles_left, tail, freed, set_beats;
+  logic [15:0] tiles_left, tail, freed, used, set_beats;
   logic weight_arrived, room, room_for_set, is_gemm;
   logic [engine_pkg::EntryBits-1:0] next, oldest;
   logic [engine_pkg::EntryBits:0] alive;
@@ -81,8 +82,10 @@ module tile_loader #(
     fetcher_start <= 1'b0;
     push <= 1'b0;
     weight_arrived <= received >= now.await_weight;
-    room <= tail - freed < 16'(TILE_WORDS - 4);
-    room_for_set <= tail + set_beats - freed <= 16'(TILE_WORDS - 4);
+    // Both lag behind `tail`, by as many beats as the margin allows.
+    used <= tail - freed;
+    room <= used < 16'(TILE_WORDS - Margin);
+    room_for_set <= used + set_beats <= 16'(TILE_WORDS - Margin);
     if (decoder_write) tail <= tail + 1'b1;
     case (state)
       IDLE: begin
@@ -195,7 +198,7 @@ module tile_loader #(
       .done(fetcher_done),
       .fetch_valid,
       .fetch_address,
-      .fetch_grant,
+      .fetch_ready,
       .word_valid,
       .word,
       .write(fetcher_write),

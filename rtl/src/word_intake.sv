@@ -1,21 +1,24 @@
-// Words from the encoder: activations into the activation memory, row scales into the requantizer. Counts them all.
+// Words from the encoder: activations into the activation memory, row scales into the requantizer. Counts them all, in
+// their order.
 //
 // A word waits while the array reads both ports of its bank; after a while it asks the array for a cycle.
 module word_intake #(
-    parameter int unsigned TOKENS = bertile_pkg::WordTokens
+    parameter int unsigned TOKENS     = bertile_pkg::WordTokens,
+    parameter int unsigned BANK_WORDS = bertile_pkg::CapacityActivationBankWords
 ) (
     input logic clk,
-    input logic reset,  // also between launches
+    input logic reset,
+    input logic launch_reset,  // the count begins anew
 
     input logic [TOKENS*16-1:0] word,
     input logic word_valid,
     output logic word_ready,
 
     output logic write_valid,
-    output logic [15:0] write_address,
+    output logic [bertile_pkg::CapacityActivationBanks-1:0] write_banks,
+    output logic [$clog2(BANK_WORDS)-1:0] write_row,
     output logic [TOKENS-1:0][7:0] write_data,
     input logic write_grant,
-    input logic write_outside,
     output logic hold,  // the array may leave out a cycle
 
     output logic scale_write,
@@ -26,34 +29,60 @@ module word_intake #(
     output logic word_error
 );
 
+  localparam int unsigned Banks = bertile_pkg::CapacityActivationBanks;
+  localparam int unsigned RowBits = $clog2(BANK_WORDS);
   localparam int unsigned Patience = 8;
   localparam int unsigned ScaleRows = 2 * bertile_pkg::CapacityProbabilitySlots;
 
+  // What a word is, told in front of a register slice.
   logic [7:0] kind;
-  logic is_activation, is_scale, taken, scale_legal;
-  logic [$clog2(Patience+1)-1:0] waited;
-
-  assign write_data = word[TOKENS*8-1:0];
-  assign scale_data = word[TOKENS*8-1:0];
-  assign write_address = word[TOKENS*8+:16];
-  assign scale_row = write_address[2:0];
+  logic [15:0] address;
+  logic [Banks-1:0] decoded_banks, banks;
+  logic [RowBits-1:0] row;
+  logic is_activation, is_scale, is_illegal;
+  assign address = word[TOKENS*8+:16];
   assign kind = word[TOKENS*8+16+:8];
   assign is_activation = kind == 8'(bertile_pkg::WordKindActivation);
-  assign is_scale = kind == 8'(bertile_pkg::WordKindRowScale);
-  assign scale_legal = is_scale && write_address < 16'(ScaleRows);
+  assign is_scale = kind == 8'(bertile_pkg::WordKindRowScale) && address < 16'(ScaleRows);
+  assign banks = is_activation ? decoded_banks : '0;
+  assign is_illegal = !is_scale && banks == '0;
+  bank_decoder #(
+      .BANK_WORDS(BANK_WORDS)
+  ) decoder (
+      .address,
+      .banks(decoded_banks),
+      .row
+  );
 
-  assign write_valid = word_valid && is_activation;
-  assign scale_write = word_valid && scale_legal;
-  assign word_ready = !is_activation || write_grant;
-  assign taken = word_valid && word_ready;
+  logic [TOKENS*8-1:0] data;
+  logic valid, scale, illegal;
+  axis_register #(
+      .WIDTH(TOKENS * 8 + Banks + RowBits + 5)
+  ) slice (
+      .clk,
+      .reset,
+      .in_data({word[TOKENS*8-1:0], banks, row, address[2:0], is_scale, is_illegal}),
+      .in_valid(word_valid),
+      .in_ready(word_ready),
+      .out_data({data, write_banks, write_row, scale_row, scale, illegal}),
+      .out_valid(valid),
+      .out_ready(write_grant)
+  );
+
+  // A word for no bank is always granted.
+  assign write_valid = valid;
+  assign write_data  = data;
+  assign scale_data  = data;
+  assign scale_write = valid && scale;
+
+  logic [$clog2(Patience+1)-1:0] waited;
   assign hold = waited == ($clog2(Patience + 1))'(Patience);
-
   always_ff @(posedge clk) begin
-    word_error <= taken && (is_activation ? write_outside : !scale_legal);
-    if (taken) received <= received + 1'b1;
-    if (!word_valid || word_ready) waited <= '0;
+    word_error <= valid && illegal;
+    if (valid && write_grant) received <= received + 1'b1;
+    if (!valid || write_grant) waited <= '0;
     else if (!hold) waited <= waited + 1'b1;
-    if (reset) begin
+    if (reset || launch_reset) begin
       received <= '0;
       waited <= '0;
       word_error <= 1'b0;
