@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 export CXX
 .DEFAULT_GOAL := help
-.PHONY: help setup spec csim demo test lint bench clean distclean
+.PHONY: help setup spec csim demo test rtl area lint bench clean distclean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,12 @@ demo: setup  ## Prune, quantize, pack and run the embedded MiniLM on the C-simul
 
 test: lint  ## Lint, then run every test that this machine can run
 	$(PY) -m pytest -ra
+
+rtl: setup  ## Run the tests of the RTL engine alone: cocotb on Verilator
+	$(PY) -m pytest -ra tests/rtl
+
+area: setup  ## Estimate area and logic levels of the RTL engine with Yosys
+	$(PY) -m bertile.synthesis
 
 lint: setup  ## Check style and formatting
 	$(PY) -m ruff check .

@@ -9,6 +9,7 @@ import numpy as np
 
 from bertile.devices.launch import BLOCK, batch_launches, lay_out
 from bertile.devices.registry import Device
+from bertile.devices.rtl import LaunchCycles
 from bertile.models.quantized import dequantize_output, quantize_input
 from bertile.pack.packer import PackedModel
 
@@ -46,7 +47,10 @@ def mean_pool(hidden: list[np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Word-for-word comparison of a device with the integer reference over every layer's output, padding included."""
+    """Word-for-word comparison of a device with the integer reference over every layer's output, padding included.
+
+    cycles: of each launch, where the device counts them.
+    """
 
     device: str
     compared: int
@@ -54,9 +58,18 @@ class Comparison:
     launches: int
     tokens: tuple[int, ...]
     first_mismatch: str | None
+    cycles: tuple[LaunchCycles, ...] = ()
+
+    @property
+    def total_cycles(self) -> int:
+        return sum(launch.total for launch in self.cycles)
 
     def to_json(self) -> dict:
-        return {**vars(self), "tokens": list(self.tokens)}
+        data = {name: value for name, value in vars(self).items() if name != "cycles"}
+        if self.cycles:
+            data["cycles"] = self.total_cycles
+            data["launch_cycles"] = [launch.to_json() for launch in self.cycles]
+        return {**data, "tokens": list(self.tokens)}
 
 
 def describe_mismatch(expected: np.ndarray, got: np.ndarray, launch: int) -> str:
@@ -78,6 +91,7 @@ def compare_devices(
     """Run sequences of token ids on both and count the int8 values that differ."""
     compared = mismatches = 0
     first = None
+    cycles: list[LaunchCycles] = []
     groups = batch_launches([len(ids) for ids in sequences])
     for number, group in enumerate(groups):
         inputs = [embed_tokens(packed, sequences[index]) for index in group]
@@ -88,9 +102,10 @@ def compare_devices(
             first = describe_mismatch(expected, got, number)
         compared += expected.size
         mismatches += different
+        cycles += [counted] if (counted := getattr(device, "cycles", None)) else []
         progress(number + 1, len(groups))
     lengths = tuple(len(ids) for ids in sequences)
-    return Comparison(device.name, compared, mismatches, len(groups), lengths, first)
+    return Comparison(device.name, compared, mismatches, len(groups), lengths, first, tuple(cycles))
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def test_check_finds_a_wrong_device(workspace, monkeypatch):
             output[1, 3, 5] ^= 1
             return output
 
-    def open_device(name, packed):
+    def open_device(name, packed, *waves):
         return (Broken if name == "csim" else IntegerEncoder)(unpack_encoder(packed))
 
     monkeypatch.setattr(registry, "open_device", open_device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ from rich.table import Table
 
 from bertile.cli.console import output, print_json, progress_bar, warn, working
 from bertile.config.spec import load_spec
+from bertile.config.target import target_clocks
 from bertile.errors import BertileError, CapacityError
 from bertile.inference import compare_devices, mean_pool, run_sequences
 from bertile.pack.container import load_packed, save_packed
 from bertile.pack.packer import PackedModel, kept_vectors, packed_sparsity
-from bertile.perf.cycles import estimate_cycles, target_clocks
+from bertile.perf.estimate import estimate_cycles
 
 SPEC = load_spec()
 # Lengths of `check`: one token, a row block less and more than full, several blocks, unequal neighbours.
@@ -134,7 +136,7 @@ def summarize(packed: PackedModel, tokens: int) -> dict:
         "spec_digest": SPEC.digest,
         "tokens": tokens,
         "estimated_cycles": cycles.total,
-        "estimated_cycles_by_part": vars(cycles),
+        "estimated_cycles_by_part": cycles.parts(),
         "projected_ms": {str(clock): cycles.total / clock / 1e3 for clock in target_clocks()},
         "provenance": packed.provenance,
         "matrices": matrices,
@@ -151,7 +153,13 @@ def checked_tokens(packed: PackedModel, tokens: int) -> int:
     return tokens
 
 
-def run(file: Path, text: str, device_name: str, as_json: bool) -> None:
+def opening(device_name: str) -> AbstractContextManager[None]:
+    """A spinner while a device is made, which may take long."""
+    built = " (built first if need be, which takes a minute)" if device_name == "rtl" else ""
+    return working(f"opening {device_name}{built}")
+
+
+def run(file: Path, text: str, device_name: str, waves: Path | None, wave_layer: int | None, as_json: bool) -> None:
     """Encode the lines of a text."""
     from bertile.devices.registry import open_device
     from bertile.text import TextEncoder, read_lines, read_stdin
@@ -159,8 +167,8 @@ def run(file: Path, text: str, device_name: str, as_json: bool) -> None:
     lines = read_stdin() if text == "-" else read_lines(Path(text))
     packed = load_packed(file)
     sequences = TextEncoder(packed.tokenizer, packed.config).encode(lines, warn)
-    with working(f"opening {device_name}"):
-        device = open_device(device_name, packed)
+    with opening(device_name):
+        device = open_device(device_name, packed, waves, checked_wave_layer(waves, wave_layer))
     with progress_bar(f"encoding on {device_name}") as progress:
         embeddings = mean_pool(run_sequences(packed, device, sequences, progress))
     if as_json:
@@ -182,7 +190,22 @@ def nearest_table(lines: list[str], embeddings: np.ndarray) -> Table:
     return table
 
 
-def check(file: Path, device_name: str, tokens: int | None, seed: int, as_json: bool) -> int:
+def checked_wave_layer(waves: Path | None, layer: int | None) -> int:
+    """The layer to record. Raises BertileError for one without a file."""
+    if layer is not None and waves is None:
+        raise BertileError("--wave-layer goes with --waves")
+    return layer or 0
+
+
+def check(
+    file: Path,
+    device_name: str,
+    tokens: int | None,
+    seed: int,
+    waves: Path | None,
+    wave_layer: int | None,
+    as_json: bool,
+) -> int:
     """Compare; returns the exit code."""
     from bertile.devices.registry import open_device
     from bertile.text import random_sequences, token_limit
@@ -190,8 +213,9 @@ def check(file: Path, device_name: str, tokens: int | None, seed: int, as_json: 
     packed = load_packed(file)
     limit = token_limit(packed.config)
     lengths = [checked_tokens(packed, tokens)] if tokens is not None else [n for n in CHECK_LENGTHS if n <= limit]
-    with working(f"opening {device_name}"):
-        reference, device = open_device("integer", packed), open_device(device_name, packed)
+    with opening(device_name):
+        reference = open_device("integer", packed)
+        device = open_device(device_name, packed, waves, checked_wave_layer(waves, wave_layer))
     sequences = random_sequences(packed.config, lengths, seed)
     with working(f"comparing {device_name} with the integer reference"):
         comparison = compare_devices(packed, reference, device, sequences)
@@ -204,6 +228,12 @@ def check(file: Path, device_name: str, tokens: int | None, seed: int, as_json: 
         )
         if comparison.first_mismatch:
             output.print(f"first: {comparison.first_mismatch}")
+        if comparison.cycles:
+            clock = target_clocks()[0]
+            milliseconds = comparison.total_cycles / clock / 1e3
+            output.print(
+                f"{comparison.total_cycles} clock cycles, {milliseconds:.3f} ms at {clock} MHz: emulated, not measured"
+            )
     return 1 if comparison.mismatches else 0
 
 
@@ -231,7 +261,7 @@ def open_packed(file: Path, device_name: str):
     from bertile.devices.registry import open_device
 
     packed = load_packed(file)
-    with working(f"opening {device_name}"):
+    with opening(device_name):
         device = open_device(device_name, packed)
 
     def hidden_states(sequences: list[np.ndarray]) -> list[np.ndarray]:

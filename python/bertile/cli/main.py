@@ -9,6 +9,7 @@ import typer
 
 from bertile import __version__
 from bertile.cli import commands
+from bertile.cli import estimate as estimating
 from bertile.errors import BertileError, run_program
 
 # What every wrong command line raises; of its family, Typer makes only this subclass public.
@@ -27,7 +28,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Model = Annotated[str | None, typer.Argument(help="minilm, a folder, or a Hugging Face id.")]
 File = Annotated[Path, typer.Argument(help="A .bertile file.", show_default=False)]
 SEED_MAX = 2**63 - 1
-DeviceName = Annotated[str, typer.Option("--device", help="integer or csim.")]
+DeviceName = Annotated[str, typer.Option("--device", help="integer, csim or rtl.")]
+WaveFile = Annotated[Path | None, typer.Option("--waves", help="With --device rtl: FST trace of a layer to write.")]
+WaveLayer = Annotated[int | None, typer.Option("--wave-layer", help="With --waves: which layer; 0 if not given.")]
 
 
 @app.command()
@@ -69,14 +72,30 @@ def inspect(
 
 
 @app.command()
+def estimate(
+    file: File,
+    tokens: Annotated[int, typer.Option(help="Length of the sequence.")] = 128,
+    clock: Annotated[int | None, typer.Option(help="MHz; the target's first clock if not given.")] = None,
+    units: Annotated[int, typer.Option(help="Compute units that serve requests: 1 or 3.")] = 1,
+    roofline: Annotated[Path | None, typer.Option(help="Draw each gemm under its bounds to this PNG.")] = None,
+    waterfall: Annotated[Path | None, typer.Option(help="Draw where the cycles go to this PNG.")] = None,
+    json: Json = False,
+) -> None:
+    """Estimate the cycles of a packed model, by layer and operation, and what bounds each."""
+    estimating.estimate(file, tokens, clock, units, roofline, waterfall, json)
+
+
+@app.command()
 def run(
     file: File,
     text: Annotated[str, typer.Option(help="Text file, a sentence a line; - for standard input.")],
     device: DeviceName = "integer",
+    waves: WaveFile = None,
+    wave_layer: WaveLayer = None,
     json: Json = False,
 ) -> None:
     """Encode sentences; print the nearest sentence of each, or with --json their embeddings."""
-    commands.run(file, text, device, json)
+    commands.run(file, text, device, waves, wave_layer, json)
 
 
 @app.command()
@@ -85,10 +104,12 @@ def check(
     device: DeviceName = "csim",
     tokens: Annotated[int | None, typer.Option(help="One sequence of this length, not several ragged ones.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Seed of the random token ids.")] = 0,
+    waves: WaveFile = None,
+    wave_layer: WaveLayer = None,
     json: Json = False,
 ) -> None:
     """Compare a device with the integer reference, every value of every layer. Exit code 1 on a mismatch."""
-    raise typer.Exit(commands.check(file, device, tokens, seed, json))
+    raise typer.Exit(commands.check(file, device, tokens, seed, waves, wave_layer, json))
 
 
 @app.command()
@@ -96,7 +117,7 @@ def evaluate(
     target: Annotated[Path, typer.Argument(help="A .bertile file; with --device fp32 also a model folder.")],
     task: Annotated[str, typer.Option(help="stsb.")],
     data: Annotated[Path, typer.Option(help="Folder with the task's dev.tsv, or a GLUE folder.")],
-    device: Annotated[str, typer.Option("--device", help="integer, csim or fp32.")] = "integer",
+    device: Annotated[str, typer.Option("--device", help="integer, csim, rtl or fp32.")] = "integer",
     json: Json = False,
 ) -> None:
     """Score a task's dev set."""

@@ -6,4 +6,6 @@ ROOT = Path(__file__).resolve().parents[3]
 SPEC_FILE = ROOT / "spec" / "accelerator.toml"
 TARGETS_DIR = ROOT / "spec" / "targets"
 HLS_DIR = ROOT / "hls"
+RTL_DIR = ROOT / "rtl"
+EMULATION_DIR = ROOT / "host" / "emulation"
 BUILD_DIR = ROOT / "build"

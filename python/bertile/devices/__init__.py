@@ -1,1 +1,1 @@
-"""Devices: the integer reference, the C-simulated accelerator, and how a launch is laid out for them."""
+"""Devices: the integer reference, the accelerator in C-simulation and with its RTL engine, and how launches look."""

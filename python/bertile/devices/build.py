@@ -35,14 +35,19 @@ def ap_types() -> Path:
     return Path(package.submodule_search_locations[0]) / "templates" / "vivado" / "ap_types"
 
 
-def source_digest(command: list[str]) -> str:
-    """Digest of every HLS source, the command and the compiler: what the library depends on."""
-    digest = hashlib.sha256(" ".join(command).encode())
-    version = subprocess.run([command[0], "--version"], capture_output=True, check=False).stdout
-    digest.update(version)
+def machine_digest(command: list[str]) -> hashlib._Hash:
+    """Digest, to be continued, of the compiler and the processor."""
+    digest = hashlib.sha256(subprocess.run([command[0], "--version"], capture_output=True, check=False).stdout)
     cpu = Path("/proc/cpuinfo")
     if cpu.exists():  # -march=native: a library from another processor may not run here
         digest.update(next((line for line in cpu.read_text().splitlines() if line.startswith("flags")), "").encode())
+    return digest
+
+
+def source_digest(command: list[str]) -> str:
+    """Digest of every HLS source, the command and the compiler: what the library depends on."""
+    digest = machine_digest(command)
+    digest.update(" ".join(command).encode())
     for path in sorted(HLS_DIR.rglob("*.[hc]pp")):
         digest.update(path.relative_to(HLS_DIR).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()

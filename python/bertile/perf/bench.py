@@ -1,6 +1,6 @@
 """`python -m bertile.perf.bench`: the numbers of docs/results.md, measured on this machine, as JSON.
 
-Each step that reports memory runs in a process of its own. Cycles are estimates, and say so.
+Each step that reports memory runs in a process of its own. Cycles are `bertile.perf.rtl_bench`'s business.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from bertile.golden.fp32 import run_fp32
 from bertile.inference import compare_devices, embed_tokens, measure_fidelity, run_sequences
 from bertile.models.load import load_model, random_model
 from bertile.pack.container import load_packed, save_packed
-from bertile.perf.cycles import estimate_cycles
 from bertile.prune.magnitude import prune_magnitude, save_pruned
 from bertile.prune.pattern import parse_pattern
 from bertile.text import TextEncoder, random_sequences
@@ -86,7 +85,6 @@ def measure_shape(folder: Path, sparsity: float) -> dict:
         "compared": comparison.compared,
         "mismatches": comparison.mismatches,
         "checked_lengths": list(CHECK_LENGTHS),
-        "estimated_cycles": estimate_cycles(packed, [TOKENS]).total,
     }
 
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from bertile.config.paths import ROOT
-from bertile.perf.cycles import target_clocks
 
 SOURCE = ROOT / "docs" / "results" / "slice.json"
 TARGET = ROOT / "docs" / "results.md"
@@ -17,13 +16,11 @@ def shape_rows(results: dict) -> list[str]:
     """One table row a measured shape."""
     rows = []
     for shape in results["shapes"]:
-        packing, cycles = shape["packing"], shape["estimated_cycles"]
-        projected = " / ".join(f"{cycles / clock / 1e3:.2f}" for clock in target_clocks())
+        packing = shape["packing"]
         rows.append(
             f"| {shape['shape']}, {shape['layers']} layers | {shape['sparsity']:.0%} | {packing['seconds']:.1f} s | "
             f"{packing['peak_gibibytes']:.2f} GiB | {shape['weight_megabytes']:.1f} MB | "
-            f"{shape['csim_seconds_median']:.2f} s | {shape['compared']:,} | {shape['mismatches']} | "
-            f"{cycles:,} | {projected} ms |"
+            f"{shape['csim_seconds_median']:.2f} s | {shape['compared']:,} | {shape['mismatches']} |"
         )
     return rows
 
@@ -51,7 +48,6 @@ def accuracy_lines(rows: list[dict]) -> list[str]:
 def render(results: dict) -> str:
     """The page."""
     machine = results["machine"]
-    clocks = " / ".join(str(clock) for clock in target_clocks())
     first = results["shapes"][0]
     lengths = ", ".join(map(str, first["checked_lengths"]))
     lines = [
@@ -68,12 +64,10 @@ def render(results: dict) -> str:
         f"{len(first['csim_seconds_all'])}.",
         "Compared: every int8 value of every layer's output, C-simulation against integer reference, sequences of",
         f"{lengths} tokens.",
-        "**Cycles are estimated** (`bertile.perf.cycles`), for 128 tokens on one compute unit; **the latency is",
-        f"projected from them at {clocks} MHz, not measured on a board.**",
+        "Clock cycles of the accelerator are in [cycles](performance.md).",
         "",
-        "| model | sparsity | packing | peak memory | weight tiles | C-simulation | compared | mismatches | "
-        "estimated cycles | projected |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| model | sparsity | packing | peak memory | weight tiles | C-simulation | compared | mismatches |",
+        "|---|---|---|---|---|---|---|---|",
         *shape_rows(results),
     ]
     if results["accuracy"]:

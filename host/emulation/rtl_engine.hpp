@@ -1,0 +1,61 @@
+// The Verilated RTL engine as a stage among the HLS stages of a timed simulation: the stand-in for the card.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "stream.hpp"
+#include "types.hpp"
+
+namespace bertile {
+
+class RtlModel;
+
+// What lies between the engine and the encoder.
+struct EngineLink {
+  uint64_t crossing;           // cycles a word, or the room for one, takes from one to the other
+  uint64_t period_picoseconds;  // of the clock, for waves alone
+};
+
+// Waves of the cycles in which the oldest unfinished command is one of these.
+struct Waves {
+  std::string file;  // "": none
+  uint64_t first_command;
+  uint64_t last_command;
+};
+
+// Cycles of a launch, from its start to its last result, by the oldest command that was unfinished in each.
+struct EngineCounts {
+  uint64_t idle;     // none was
+  uint64_t halt;     // words that nothing computes with any more were awaited
+  uint64_t gemm;
+  uint64_t scores;
+  uint64_t context;
+  uint64_t blocked;  // of all these: a result had no room
+  uint64_t commands;  // words taken and sent
+  uint64_t tiles;
+  uint64_t words;
+  uint64_t results;
+};
+
+// The model lives across launches, as the engine on the card does, and is reset once.
+class RtlEngine {
+ public:
+  RtlEngine();
+  ~RtlEngine();
+  RtlEngine(const RtlEngine&) = delete;
+  RtlEngine& operator=(const RtlEngine&) = delete;
+
+  // Runs until the answer to halt has left. Throws on a standstill.
+  void Run(Stream<Beat>& commands, Stream<Beat>& tiles, Stream<Beat>& words, Stream<WideWord>& results,
+           const EngineLink& link, const Waves& waves, EngineCounts& counts);
+  // From another thread: Run throws.
+  void Stop() { stopped_.store(true); }
+
+ private:
+  const std::unique_ptr<RtlModel> model_;
+  std::atomic<bool> stopped_{false};
+};
+
+}  // namespace bertile

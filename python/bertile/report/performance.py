@@ -1,0 +1,136 @@
+"""`python -m bertile.report.performance`: docs/performance.md from docs/results/rtl.json."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from bertile.config.paths import ROOT
+
+SOURCE = ROOT / "docs" / "results" / "rtl.json"
+TARGET = ROOT / "docs" / "performance.md"
+PARTS = ("compute", "drain", "ddr", "layernorm", "latency", "launch", "finish")
+
+
+def lengths_text(tokens: list[int]) -> str:
+    return str(tokens[0]) if len(tokens) == 1 else " + ".join(map(str, tokens))
+
+
+def milliseconds(cycles: int, clocks: list[int]) -> str:
+    return " / ".join(f"{cycles / clock / 1e3:.3f}" for clock in clocks)
+
+
+def target_rows(studies: list[dict]) -> list[str]:
+    """One row a study: its launch of one sequence of 128 tokens."""
+    rows = []
+    for study in studies:
+        launch = next(row for row in study["launches"] if row["tokens"] == [128])
+        rows.append(
+            f"| {study['shape']}, {study['layers']} layer{'s' * (study['layers'] > 1)} | {study['sparsity']:.0%} | "
+            f"{launch['cycles']:,} | {launch['gemm_slots_used']:.1%} | {launch['compared']:,} | "
+            f"{launch['mismatches']} |"
+        )
+    return rows
+
+
+def matrix_rows(results: dict) -> list[str]:
+    rows = []
+    for study in results["studies"]:
+        for launch in study["launches"]:
+            rows.append(
+                f"| {study['layers']} | {study['sparsity']:.0%} | {lengths_text(launch['tokens'])} | "
+                f"{launch['cycles']:,} | {launch['estimated_cycles']:,} | {launch['estimate_error']:+.2%} | "
+                f"{milliseconds(launch['cycles'], results['clocks_megahertz'])} |"
+            )
+    return rows
+
+
+def part_rows(studies: list[dict]) -> list[str]:
+    rows = []
+    for study in studies:
+        launch = next(row for row in study["launches"] if row["tokens"] == [128])
+        values = " | ".join(f"{launch['estimated_parts'][part]:,}" for part in PARTS)
+        rows.append(f"| {study['layers']} | {study['sparsity']:.0%} | {values} |")
+    return rows
+
+
+def render(results: dict) -> str:
+    """The page."""
+    studies, machine, ddr = results["studies"], results["machine"], results["target"]["ddr"]
+    clocks = " and ".join(str(clock) for clock in results["clocks_megahertz"])
+    launches = [launch for study in studies for launch in study["launches"]]
+    worst = max(abs(launch["estimate_error"]) for launch in launches)
+    speeds = [study["simulation"] for study in studies if "simulation" in study]
+    lines = [
+        "# Cycles",
+        "",
+        "<!-- Generated from docs/results/rtl.json by `python -m bertile.report.performance`; do not edit. -->",
+        "",
+        "**No board was used.** Cycles are counted in the emulated compute unit: the RTL engine under Verilator, clock",
+        "by clock, with the HLS vector stages around it. What the stages and the memory cost is assumed, not measured",
+        f"(`spec/targets/u200.toml`): one word a cycle and a pipeline depth a stage; {ddr['latency_ns']} ns and",
+        f"{ddr['efficiency']:.0%} of {ddr['gigabytes_per_second']} GB/s for a DDR bank.",
+        f"**Latencies are these cycles divided by a clock of {clocks} MHz: projected.**",
+        "Whether the design reaches these clocks is not known; no vendor tool has run on it ([area](area.md)).",
+        "",
+        "Models have the shape named and seeded random weights, pruned in one shot. Data:",
+        "`python -m bertile.perf.rtl_bench --output docs/results/rtl.json`,",
+        f"run on {machine['processor']}, {machine['cores']} cores, Python {machine['python']}.",
+        "",
+        "## One request of 128 tokens on one compute unit",
+        "",
+        "Slots used: multiplications of kept weights over all the array could do while a gemm is the engine's oldest",
+        "unfinished command, waits for LayerNorm included. Compared: int8 values of every layer, RTL against the",
+        "integer reference.",
+        "",
+        "| model | sparsity | cycles | slots used | compared | mismatches |",
+        "|---|---|---|---|---|---|",
+        *target_rows(studies),
+        "",
+    ]
+    for speed in speeds[:1]:
+        lines += [
+            f"The simulation of 12 layers at 75 % took {speed['seconds']:.0f} s: "
+            f"{speed['cycles_per_second']:,.0f} cycles a second.",
+            "",
+        ]
+    lines += [
+        "## Where they go",
+        "",
+        "From the [estimate](#estimate). compute: the array multiplies; drain: passes stretched to 16 cycles, because",
+        "results leave one word a cycle; ddr: waiting for tiles; layernorm: waiting for the second pass of a",
+        "LayerNorm; latency: waiting for other words; launch and finish: loading the input, the last LayerNorm and",
+        "storing the output.",
+        "",
+        "| layers | sparsity | " + " | ".join(PARTS) + " |",
+        "|---" * (len(PARTS) + 2) + "|",
+        *part_rows(studies),
+        "",
+        "![Where the cycles of a BERT-base layer go](images/waterfall.png)",
+        "",
+        "![Gemms of a BERT-base layer under the bounds of DSPs and DDR](images/roofline.png)",
+        "",
+        "Both pictures: `bertile estimate FILE --waterfall PNG --roofline PNG`, one layer at 90 %, 128 tokens.",
+        "",
+        "## Estimate",
+        "",
+        "`bertile estimate` walks the program with recurrences over commands and passes (`perf/timeline.py`) and takes",
+        f"a moment. Against the RTL it was off by at most {worst:.2%} here:",
+        "",
+        "| layers | sparsity | tokens | RTL cycles | estimate | off by | projected ms at "
+        + clocks.replace(" and ", " / ")
+        + " MHz |",
+        "|---|---|---|---|---|---|---|",
+        *matrix_rows(results),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    TARGET.write_text(render(json.loads(SOURCE.read_text())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
