@@ -34,13 +34,16 @@ module operand_fetcher #(
   localparam int unsigned ReadLatency = 5;
 
   logic is_keys;
-  logic [4:0] rows;  // row blocks of keys
   logic [7:0] value_groups;  // beats of a value tile
   logic [4:0] key_groups;  // beats of a key tile
   logic [7:0] key_tiles;
-  assign is_keys = command.mode == engine_pkg::MODE_SCORES;
+  logic [4:0] last_row;
+  logic [6:0] last_feature, last_tile;  // of a collection of words; first feature of the last tile of values
   always_ff @(posedge clk) begin
-    rows <= 5'((32'(command.keys) + TOKENS - 1) / TOKENS);
+    is_keys <= command.mode == engine_pkg::MODE_SCORES;
+    last_row <= 5'((32'(command.keys) - 1) / TOKENS);
+    last_feature <= command.mode == engine_pkg::MODE_SCORES ? command.head_size - 1'b1 : 7'(OUTPUTS - 1);
+    last_tile <= command.head_size - 7'(OUTPUTS);
     value_groups <= 8'((32'(command.keys) + Inputs - 1) / Inputs);
     key_groups <= 5'(command.head_size / Inputs);
     key_tiles <= 8'((32'(command.keys) + OUTPUTS - 1) / OUTPUTS);
@@ -55,7 +58,7 @@ module operand_fetcher #(
 
   assign fetch_valid = requesting && (is_keys || block_open);
   assign fetch_taken = fetch_valid && fetch_ready;
-  assign block_end = is_keys ? request_feature == command.head_size - 1'b1 : request_feature == 7'(OUTPUTS - 1);
+  assign block_end = request_feature == last_feature;
 
   always_ff @(posedge clk) begin
     if (reset) begin
@@ -75,12 +78,12 @@ module operand_fetcher #(
         request_row <= request_row + 1'b1;
         row_address <= row_address + command.weight_stride;
         fetch_address <= row_address + command.weight_stride;
-        if (request_row == rows - 1'b1) begin
+        if (request_row == last_row) begin
           request_row <= '0;
           tile_feature <= tile_feature + 7'(OUTPUTS);
           row_address <= command.weight + 16'(tile_feature) + 16'(OUTPUTS);
           fetch_address <= command.weight + 16'(tile_feature) + 16'(OUTPUTS);
-          requesting <= !is_keys && tile_feature + 7'(OUTPUTS) < command.head_size;
+          requesting <= !is_keys && tile_feature != last_tile;
         end
       end
     end
@@ -156,7 +159,7 @@ module operand_fetcher #(
           if (beats_left == 8'd1) begin
             beats_left <= value_groups;
             out_feature <= out_feature + 7'(OUTPUTS);
-            finished <= out_feature + 7'(OUTPUTS) >= command.head_size;
+            finished <= out_feature == last_tile;
           end
         end
       end
