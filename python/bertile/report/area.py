@@ -87,9 +87,9 @@ def encoder_lines() -> list[str]:
     rows.append(["**encoder kernel**", *(f"**{number(getattr(total, resource))}**" for resource in RESOURCES)])
     return [
         "**Estimated by counting, not synthesized.** Vitis HLS has never been run on these sources. The operations of",
-        "every stage times what one of them costs (`bertile.synthesis.encoder_estimate`): a LUT and a register a bit for",
-        "an addition, four ways a LUT for a multiplexer, 27 x 18 bits a DSP, 512 x 72 bits a block RAM, 4,096 x 72 an",
-        "UltraRAM. Widths are those of the values. If HLS takes the C++ types for the widths, a kernel takes",
+        "every stage times what one of them costs (`bertile.synthesis.encoder_estimate`): a LUT and a register a bit",
+        "for an addition, four ways a LUT for a multiplexer, 27 x 18 bits a DSP, 512 x 72 bits a block RAM, 4,096 x 72",
+        "an UltraRAM. Widths are those of the values. If HLS takes the C++ types for the widths, a kernel takes",
         f"{TYPED_DSPS} DSPs more.",
         "",
         *table(["stage", *(HEADINGS[name] for name in RESOURCES)], rows),
@@ -110,12 +110,16 @@ def floorplan_lines(engine: dict) -> list[str]:
     for region in regions:
         shares = [f"{number(region.used[name])} ({region.share(name):.0%})" for name in RESOURCES]
         rows.append([region.name, ", ".join(region.contents), *shares])
+    typed = [region.used["dsp"] + TYPED_DSPS * region.contents.count("encoder") for region in regions]
+    fullest = max(dsps / region.available["dsp"] for dsps, region in zip(typed, regions, strict=True))
     return [
         f"Three compute units; nothing may be above {limit:.0%}. *engine* is the Yosys estimate, *encoder* the one by",
         "counting, *memory* a DDR4 controller with its interconnect, assumed. Regions and placement:",
         "`spec/targets/u200.toml`.",
         "",
         *table(["region", "contents", *(HEADINGS[name] for name in RESOURCES)], rows),
+        "",
+        f"With the DSPs that the C++ types may cost, the region fullest of DSPs would be at {fullest:.0%}.",
     ]
 
 
@@ -132,7 +136,9 @@ def render(area: dict) -> str:
         "",
         "LUTs are LUT1 to LUT6, inverters as one each, distributed RAM as the LUTs it occupies (8 for a RAM32M16 or",
         "RAM64M8) and shift registers (SRL16E as one). Two small LUTs that Vivado would put into one count as two.",
-        "Modules are mapped one by one: nothing is optimized across their ports.",
+        "Modules are mapped one by one: nothing is optimized across their ports. Two Yosys processes share them.",
+        "Variable part selects go through `rtl/syn/part_select_map.v`, which is faster than Yosys's own map and, as a",
+        "test proves, the same function.",
         "",
         "## One engine",
         "",
