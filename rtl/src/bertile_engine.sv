@@ -30,18 +30,18 @@ module bertile_engine #(
   localparam int unsigned Results = bertile_pkg::StreamResults;
 
   // Shapes that the modules are not made for stop elaboration.
-  if (OUTPUTS != 4 && OUTPUTS != 8 && OUTPUTS != 16) begin : g_outputs
-    $error("OUTPUTS must be 4, 8 or 16");
+  if (OUTPUTS != 8 && OUTPUTS != 16) begin : g_outputs
+    $error("OUTPUTS must be 8 or 16");
   end
-  if (TOKENS < 8 || TOKENS % OUTPUTS != 0 || TOKENS / OUTPUTS > 4) begin : g_tokens
-    $error("TOKENS must be 1, 2 or 4 times OUTPUTS, and at least 8");
+  if (TOKENS != OUTPUTS && TOKENS != 2 * OUTPUTS) begin : g_tokens
+    $error("TOKENS must be OUTPUTS or twice as many");
   end
   if (BANK_WORDS < 16 || BANK_WORDS > 4096 || (BANK_WORDS & (BANK_WORDS - 1)) != 0) begin : g_bank_words
     $error("BANK_WORDS must be a power of two from 16 to 4096");
   end
-  if (TILE_WORDS < 2 * bertile_pkg::CapacityTileBeats || TILE_WORDS > 32768 || (TILE_WORDS & (TILE_WORDS - 1)) != 0)
+  if (TILE_WORDS < 4 * bertile_pkg::CapacityTileBeats || TILE_WORDS > 32768 || (TILE_WORDS & (TILE_WORDS - 1)) != 0)
   begin : g_tile_words
-    $error("TILE_WORDS must be a power of two up to 32768 and hold two of the longest tiles");
+    $error("TILE_WORDS must be a power of two up to 32768 and hold four of the longest tiles");
   end
 
   logic reset, launch_reset, launch_end;
@@ -204,7 +204,8 @@ module bertile_engine #(
       .TILE_WORDS(TILE_WORDS)
   ) loader (
       .clk(ap_clk),
-      .reset(launch_reset),
+      .reset,
+      .launch_reset,
       .command(load),
       .command_valid(load_valid),
       .command_ready(load_ready),

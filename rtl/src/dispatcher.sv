@@ -53,7 +53,7 @@ module dispatcher #(
         now.head_size > 8'(bertile_pkg::CapacityHeadSizes);
     bad_keys <= now.keys == '0 || now.keys > 16'(bertile_pkg::CapacityTokens);
     bad_tiles <= now.tiles != (is_scores ? key_tiles : head_tiles);
-    bad_slot <= now.row_scale_slot >= 16'(bertile_pkg::CapacityProbabilitySlots);
+    bad_slot <= is_context && now.row_scale_slot >= 16'(bertile_pkg::CapacityProbabilitySlots);
     bad_shift <= now.shift > 8'(bertile_pkg::LawShiftMax);
     bad <= bad_rows || (is_attention && (bad_head || bad_keys || bad_tiles || bad_slot || bad_shift));
   end

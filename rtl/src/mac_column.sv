@@ -1,6 +1,6 @@
 // All outputs of one token: a mac_cell for each pair, and the multiplexer that drains their results one at a time.
 module mac_column #(
-    parameter int unsigned OUTPUTS = bertile_pkg::ArrayOutputs  // 4, 8 or 16
+    parameter int unsigned OUTPUTS = bertile_pkg::ArrayOutputs  // 8 or 16
 ) (
     input logic clk,
     input logic [bertile_pkg::ArrayInputs-1:0][OUTPUTS/2-1:0][bertile_pkg::ArrayFieldBits+8:0] weights,

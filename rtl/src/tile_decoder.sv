@@ -129,8 +129,10 @@ module tile_decoder #(
     for (int i = 0; i < Inputs; i++) weight_index[i] <= indices[i];
     if (take) begin
       for (int i = 0; i < Entries; i++) begin
-        if (state == INDICES) indices[i] <= held[16*i+:bertile_pkg::PacketIndexBits];
-        else if (state == WEIGHTS) indices[i] <= i + 32'(Inputs) < 32'(Entries) ? indices[(i+Inputs)%Entries] : '0;
+        if (state == INDICES) begin
+          indices[i] <= held[16*i+bertile_pkg::PacketValidBit] ? held[16*i+:bertile_pkg::PacketIndexBits] : '0;
+        end
+        if (state == WEIGHTS) indices[i] <= i + 32'(Inputs) < 32'(Entries) ? indices[(i+Inputs)%Entries] : '0;
       end
     end
   end

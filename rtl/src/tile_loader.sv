@@ -9,7 +9,8 @@ module tile_loader #(
     parameter int unsigned TILE_WORDS = bertile_pkg::CapacityTileMemoryBeats
 ) (
     input logic clk,
-    input logic reset,  // also between launches
+    input logic reset,
+    input logic launch_reset,  // between launches; a beat that came early stays
 
     input engine_pkg::load_command_t command,
     input logic command_valid,
@@ -126,7 +127,7 @@ module tile_loader #(
     finished.entry <= next;
     finished.start <= entry_start;
     finished.groups <= is_gemm ? decoder_groups : set_beats;
-    if (reset) begin
+    if (launch_reset) begin
       state <= IDLE;
       tail <= '0;
       push <= 1'b0;
@@ -154,7 +155,7 @@ module tile_loader #(
     end
     if (ends_now) next <= next + 1'b1;
     alive <= alive + (engine_pkg::EntryBits + 1)'(begins) - (engine_pkg::EntryBits + 1)'(frees);
-    if (reset) begin
+    if (launch_reset) begin
       released <= '0;
       freed <= '0;
       oldest <= '0;
@@ -190,7 +191,7 @@ module tile_loader #(
       .OUTPUTS(OUTPUTS)
   ) fetcher (
       .clk,
-      .reset,
+      .reset(launch_reset),
       .start(fetcher_start),
       .command(now),
       .first(fetcher_first),
@@ -207,10 +208,10 @@ module tile_loader #(
   );
 
   always_ff @(posedge clk) begin
-    parameter_write <= decoder_parameter && !reset;
+    parameter_write <= decoder_parameter && !launch_reset;
     parameter_row <= {next, decoder_half};
     parameter_data <= decoder_parameters;
-    write <= (decoder_write || fetcher_write) && !reset;
+    write <= (decoder_write || fetcher_write) && !launch_reset;
     write_address <= ($clog2(TILE_WORDS))'(is_gemm ? tail : fetcher_position);
     write_index <= decoder_index;
     write_data <= is_gemm ? decoder_data : fetcher_data;
@@ -221,7 +222,7 @@ module tile_loader #(
       .DEPTH(Entries)
   ) directory (
       .clk,
-      .reset,
+      .reset(launch_reset),
       .in_data(finished),
       .in_valid(push),
       .in_ready(push_ready),
@@ -232,7 +233,7 @@ module tile_loader #(
 
 `ifndef SYNTHESIS
   always_ff @(posedge clk) begin
-    if (!reset) begin
+    if (!launch_reset) begin
       assert (tail - freed <= 16'(TILE_WORDS)) else $error("tile_loader: the tile memory overflowed");
       assert (!(push && !push_ready)) else $error("tile_loader: the directory overflowed");
       assert (!(decoder_write && fetcher_write)) else $error("tile_loader: two writers");

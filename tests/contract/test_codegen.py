@@ -115,12 +115,12 @@ def test_record_that_is_not_well_formed_is_refused(old, new):
         parse_spec(TEXT.replace(old, new))
 
 
-def test_tile_memory_holds_two_halves():
-    smallest = 2 * SPEC.capacity.tile_beats
+def test_tile_memory_holds_four_of_the_longest_tiles():
+    smallest = 4 * SPEC.capacity.tile_beats
     old = f"tile_memory_beats = {SPEC.capacity.tile_memory_beats}\n"
     assert TEXT.count(old) == 1
     assert parse_spec(TEXT.replace(old, f"tile_memory_beats = {smallest}\n"))
-    with pytest.raises(ValueError, match="holds less than two times tile_beats"):
+    with pytest.raises(ValueError, match="holds less than four times tile_beats"):
         parse_spec(TEXT.replace(old, f"tile_memory_beats = {smallest - 1}\n"))
 
 

@@ -136,8 +136,8 @@ def parse_spec(text: str) -> Spec:
         records[name] = Record(name, record["bytes"], fields)
     sections = {name: SimpleNamespace(**values) for name, values in data.items() if name != "record"}
     capacity = sections["capacity"]
-    if capacity.tile_memory_beats < 2 * capacity.tile_beats:
-        raise ValueError("capacity: tile_memory_beats holds less than two times tile_beats")
+    if capacity.tile_memory_beats < 4 * capacity.tile_beats:
+        raise ValueError("capacity: tile_memory_beats holds less than four times tile_beats")
     return Spec(sections, records, digest)
 
 
