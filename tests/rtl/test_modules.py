@@ -22,6 +22,12 @@ MODULES = [
     ("mac_array", {"TOKENS": 8, "OUTPUTS": 8}),
     ("pass_issuer", {"OUTPUTS": 8, "TILE_WORDS": 4096, "RESULTS": 64}),
     ("dispatcher", {"OUTPUTS": 16}),
+    ("dsp_mac", {"A_BITS": 27, "B_BITS": 9, "CASCADE": 0, "SHIFT": 0}),
+    ("dsp_mac", {"A_BITS": 17, "B_BITS": 18, "CASCADE": 1, "SHIFT": 0}),
+    ("dsp_mac", {"A_BITS": 17, "B_BITS": 16, "CASCADE": 1, "SHIFT": 1}),
+    ("uram", {"WIDTH": 72, "WORDS": 64}),
+    ("bank_selector", {"WIDTH": 24}),
+    ("launch_status", {}),
 ]
 
 
