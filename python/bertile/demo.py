@@ -13,7 +13,6 @@ from bertile.cli.commands import nearest_table
 from bertile.cli.console import output, progress_bar, working
 from bertile.config.paths import BUILD_DIR
 from bertile.config.spec import load_spec
-from bertile.config.target import target_clocks
 from bertile.devices.registry import open_device
 from bertile.errors import run_program
 from bertile.golden.fp32 import run_fp32
@@ -21,7 +20,7 @@ from bertile.inference import compare_devices, mean_pool, measure_fidelity, run_
 from bertile.models.load import load_model
 from bertile.pack.container import load_packed, save_packed
 from bertile.pack.packer import PackedModel, packed_sparsity
-from bertile.perf.estimate import estimate_cycles
+from bertile.perf.estimate import estimate_cycles, project_milliseconds
 from bertile.prune.magnitude import prune_magnitude, save_pruned
 from bertile.prune.pattern import parse_pattern
 from bertile.report.tiles import draw_tiles
@@ -73,7 +72,7 @@ def measure(packed: PackedModel, sequences: list[np.ndarray]) -> tuple[dict, lis
         "cycles": cycles.total,
         "cycles_note": f"estimated, one sequence of {PROJECTED_TOKENS} tokens on one compute unit",
         "cycles_by_part": cycles.parts(),
-        "projected_ms": {str(clock): cycles.total / clock / 1e3 for clock in target_clocks()},
+        "projected_ms": project_milliseconds(packed, PROJECTED_TOKENS),
         "projected_note": "projected from estimated cycles, not measured on a board",
         "spec_digest": SPEC.digest,
     }

@@ -89,9 +89,9 @@ module activation_memory #(
   logic [1:0][Banks-1:0] write_on_a;  // port B is read
   logic [Banks-1:0] fetch_blocked;
   always_comb begin
-    for (int c = 0; c < 2; c++) write_on_a[c] = write_banks & read_banks[c+2];
+    for (int c = 0; c < 2; c++) write_on_a[c] = write_valid ? write_banks & read_banks[c+2] : '0;
     for (int b = 0; b < Banks; b++) begin
-      fetch_blocked[b] = fetch_banks[b] && (read_banks[1-b%2][b] || (write_valid && write_on_a[1-b%2][b]));
+      fetch_blocked[b] = fetch_banks[b] && (read_banks[1-b%2][b] || write_on_a[1-b%2][b]);
     end
     write_grant = (write_banks & full) == '0;
     fetch_grant = fetch_waits && fetch_blocked == '0;

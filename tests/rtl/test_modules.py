@@ -28,6 +28,7 @@ MODULES = [
     ("uram", {"WIDTH": 72, "WORDS": 64}),
     ("bank_selector", {"WIDTH": 24}),
     ("launch_status", {}),
+    ("pass_generator", {}),
 ]
 
 

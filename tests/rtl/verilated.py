@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
+from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +13,7 @@ from cocotb_tools.runner import Verilator
 from find_libpython import find_libpython
 
 from bertile.config.paths import BUILD_DIR, ROOT, RTL_DIR
-from bertile.devices.build import compiler
+from bertile.devices.build import compiler, machine_digest
 from bertile.devices.verilate import locked, rtl_sources, verilator_root
 
 BUILDS = BUILD_DIR / "rtl_tests"
@@ -49,7 +49,8 @@ class Simulator(Verilator):
 
 def digest_of(*parts: object) -> str:
     """Of what a build depends on."""
-    digest = hashlib.sha256(repr(parts).encode())
+    digest = machine_digest(compiler())
+    digest.update(repr((parts, version("verilator"), version("cocotb"))).encode())
     for path in SOURCES:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

@@ -15,7 +15,7 @@ from bertile.errors import BertileError, CapacityError
 from bertile.inference import compare_devices, mean_pool, run_sequences
 from bertile.pack.container import load_packed, save_packed
 from bertile.pack.packer import PackedModel, kept_vectors, packed_sparsity
-from bertile.perf.estimate import estimate_cycles
+from bertile.perf.estimate import estimate_cycles, project_milliseconds
 
 SPEC = load_spec()
 # Lengths of `check`: one token, a row block less and more than full, several blocks, unequal neighbours.
@@ -137,7 +137,7 @@ def summarize(packed: PackedModel, tokens: int) -> dict:
         "tokens": tokens,
         "estimated_cycles": cycles.total,
         "estimated_cycles_by_part": cycles.parts(),
-        "projected_ms": {str(clock): cycles.total / clock / 1e3 for clock in target_clocks()},
+        "projected_ms": project_milliseconds(packed, tokens),
         "provenance": packed.provenance,
         "matrices": matrices,
     }
@@ -232,7 +232,8 @@ def check(
             clock = target_clocks()[0]
             milliseconds = comparison.total_cycles / clock / 1e3
             output.print(
-                f"{comparison.total_cycles} clock cycles, {milliseconds:.3f} ms at {clock} MHz: emulated, not measured"
+                f"{comparison.total_cycles:,} clock cycles, emulated; {milliseconds:.3f} ms projected at {clock} MHz, "
+                "not measured on a board"
             )
     return 1 if comparison.mismatches else 0
 

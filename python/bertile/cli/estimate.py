@@ -51,8 +51,8 @@ def print_estimate(summary: dict, estimate: CycleEstimate) -> None:
     output.print(table)
     output.print(
         f"{summary['cycles']:,} cycles for one sequence of {summary['tokens']} tokens on one compute unit: "
-        f"{summary['projected_ms']:.3f} ms at {summary['clock_megahertz']} MHz; {summary['units']} unit(s): "
-        f"{summary['projected_requests_per_second']:.0f} requests a second\n{NOTE}",
+        f"{summary['projected_ms']:.3f} ms projected at {summary['clock_megahertz']} MHz; {summary['units']} unit(s): "
+        f"{summary['projected_requests_per_second']:.0f} requests a second, projected\n{NOTE}",
         highlight=False,
     )
 

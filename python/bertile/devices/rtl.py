@@ -208,15 +208,18 @@ class RtlEncoder:
         arguments += [DEADLOCK_SECONDS, ctypes.byref(counts), error, len(error)]
         thread = threading.Thread(target=self.library.bertile_rtl_launch, args=(engine, *arguments))
         thread.start()
-        try:
-            while thread.is_alive():
+        interrupted = False
+        while thread.is_alive():  # also after an interrupt, and a second one: the thread uses our buffers
+            try:
                 thread.join(POLL_SECONDS)
-        except KeyboardInterrupt:
-            self.library.bertile_rtl_stop(engine)
-            thread.join()
-            raise
-        if error.value:
+            except KeyboardInterrupt:
+                interrupted = True
+                self.library.bertile_rtl_stop(engine)
+        if interrupted or error.value:
             self.close()
             self.close = None
+        if interrupted:
+            raise KeyboardInterrupt
+        if error.value:
             raise DeviceError(f"RTL emulation: {error.value.decode()}")
         self.cycles = LaunchCycles.of(counts)

@@ -187,5 +187,12 @@ def show_progress(done: int, total: int) -> None:
         sys.stderr.flush()
 
 
+def main(arguments: list[str]) -> None:
+    """Build what is asked for, and say where it is."""
+    if arguments not in ([], ["--waves"]):
+        raise DeviceError("usage: python -m bertile.devices.verilate [--waves]")
+    print(build_library(waves=bool(arguments), progress=show_progress))
+
+
 if __name__ == "__main__":
-    run_program(lambda: print(build_library(waves="--waves" in sys.argv[1:], progress=show_progress)))
+    run_program(lambda: main(sys.argv[1:]))

@@ -1,7 +1,7 @@
 """Estimated cycles of a packed encoder on one compute unit, by operation, and what bounds each (`bertile estimate`).
 
 The program of the packed model is walked as the sequencer walks it (docs/program.md). The result is compared with the
-RTL engine, cycle by cycle simulated, in tests/rtl: within 3 %.
+RTL engine, cycle by cycle simulated, in tests/emulation: within 3 %.
 """
 
 from __future__ import annotations
@@ -224,3 +224,9 @@ def estimate_cycles(packed: PackedModel, lengths: list[int], megahertz: int | No
     """Estimate for one launch of sequences of `lengths` tokens. A higher clock makes memory slower, in cycles."""
     target = load_target()
     return ProgramWalk(packed, lengths, Costs.of(target, megahertz or target["clock"]["megahertz"][0])).run()
+
+
+def project_milliseconds(packed: PackedModel, tokens: int) -> dict[str, float]:
+    """Latency of one sequence at each clock of the target, projected from the estimate for that clock."""
+    clocks = load_target()["clock"]["megahertz"]
+    return {str(clock): estimate_cycles(packed, [tokens], clock).total / clock / 1e3 for clock in clocks}

@@ -18,7 +18,7 @@ from bertile.cli.console import messages, output
 from bertile.config.spec import load_spec
 from bertile.config.target import load_target, target_clocks
 from bertile.devices.registry import open_device
-from bertile.errors import run_program
+from bertile.errors import BertileError, run_program
 from bertile.inference import compare_devices, embed_tokens
 from bertile.models.encoder import MATRICES
 from bertile.models.load import load_model, random_model
@@ -105,6 +105,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="JSON file to write; standard output if not given")
     parser.add_argument("--quick", action="store_true", help="fewer lengths, no 12-layer model")
     options = parser.parse_args()
+    if options.output and not options.output.absolute().parent.is_dir():
+        raise BertileError(f"{options.output.parent}: no such folder")
     results: dict = {
         "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         "spec_digest": SPEC.digest,

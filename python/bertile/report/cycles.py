@@ -56,7 +56,9 @@ def draw_roofline(summary: dict, path: Path) -> None:
     bandwidth = ddr["gigabytes_per_second"] * ddr["efficiency"] * 1e3 / summary["clock_megahertz"]
     bandwidth = min(bandwidth, SPEC.packet.beat_bytes)
     figure, axis = plt.subplots(figsize=(9, 5.5), layout="constrained")
-    points = gemms(summary)
+    points = [o for o in gemms(summary) if o["compute"]]
+    if not points:
+        raise BertileError("no weight is left in this model; there is no roofline to draw")
     intensity = np.array([o["compute"] * PEAK / o["tile_bytes"] for o in points])
     reach = np.geomspace(min(intensity.min(), PEAK / bandwidth) / 2, max(intensity.max(), PEAK / bandwidth) * 2, 200)
     axis.plot(reach, np.minimum(PEAK, bandwidth * reach), color="black", label="bound: DSPs, DDR")
