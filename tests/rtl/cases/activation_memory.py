@@ -66,9 +66,10 @@ async def ports(dut, busy: float, seed: int) -> None:
             fetch = near(module, model, start)
         module.drive(read_valid=bool(reads), read_address=pack(reads or [start] * INPUTS, 16))
         module.drive(fetch_valid=fetch is not None, fetch_address=start if fetch is None else fetch)
-        address, data = write or (start, 0)
+        # Without a word, the port of words says anything.
+        address, data = write or (near(module, model, start, 0.0), module.rng.getrandbits(lanes))
         module.drive(write_valid=write is not None, write_data=data, write_row=model.row(address))
-        module.drive(write_banks=0 if write is None else 1 << model.bank(address))
+        module.drive(write_banks=1 << model.bank(address))
         await module.settle()
 
         assert module.see("read_outside") == any(read >= model.size for read in before), f"cycle {cycle}"
