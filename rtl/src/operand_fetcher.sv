@@ -29,8 +29,8 @@ module operand_fetcher #(
   localparam int unsigned Parts = TOKENS / OUTPUTS;  // key vectors of a word
   localparam int unsigned BlockBeats = TOKENS / Inputs;  // value vectors of OUTPUTS words, in beats
   localparam int unsigned RowBits = $clog2(OUTPUTS);
-  // A word arrives so long after its request; requests of a block of values may go out when the beats of the block before
-  // leave no later.
+  // A word arrives at the earliest so long after its request; requests of a block of values may go out when the beats of
+  // the block before leave no later.
   localparam int unsigned ReadLatency = 5;
 
   logic is_keys;

@@ -15,6 +15,10 @@ module requantizer_lane (
     output logic signed [                           15:0] result
 );
 
+  if (bertile_pkg::LawMultiplierBits != 16 || bertile_pkg::LawShiftMax > 63) begin : g_law
+    $error("the widths of this lane are not those of the law");
+  end
+
   // Cycle 1: the sum. Cycle 4, 5: the product, in DSPs.
   logic signed [32:0] biased;
   logic [15:0] multiplier_1, multiplier_2;

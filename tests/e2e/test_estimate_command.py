@@ -7,6 +7,8 @@ import json
 import pytest
 
 from bertile.config.target import load_target, target_clocks
+from bertile.errors import BertileError
+from bertile.report.cycles import draw_roofline
 
 from .conftest import bertile, succeed
 
@@ -51,6 +53,15 @@ def test_pictures(workspace, tmp_path):
     pictures = [tmp_path / "roofline.png", tmp_path / "waterfall.png"]
     succeed("estimate", workspace / "tiny.bertile", "--roofline", pictures[0], "--waterfall", pictures[1])
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_nothing_left_to_draw_is_said(workspace, tmp_path):
+    summary = estimate(workspace)
+    for layer in summary["layers"]:
+        for operation in layer["operations"]:
+            operation["compute"] = 0
+    with pytest.raises(BertileError, match="no weight is left"):
+        draw_roofline(summary, tmp_path / "roofline.png")
 
 
 @pytest.mark.parametrize(

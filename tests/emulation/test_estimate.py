@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from bertile.config.target import load_target
@@ -10,11 +12,13 @@ from bertile.inference import embed_tokens
 from bertile.pack.packer import PackedModel
 from bertile.perf.estimate import estimate_cycles, tile_groups
 from bertile.perf.rtl_bench import shape_study
+from bertile.report.performance import SOURCE, TARGET, render
 from bertile.text import random_sequences
 
 # One request, a short one, two row blocks, and a ragged launch; long ones are in docs/performance.md.
 LENGTHS = ([128], [1], [50], [40, 3, 70, 32])
 TOLERANCE = 0.03
+RESULTS = json.loads(SOURCE.read_text())
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.5, 0.75, 0.9], ids=lambda sparsity: f"{sparsity:.0%}")
@@ -44,6 +48,19 @@ def test_estimate_is_close_to_the_rtl(layer):
 
 def test_estimate_is_close_with_small_heads(small_heads):
     assert_close(small_heads)
+
+
+def test_documented_cycles_are_the_engines(layer, request):
+    """docs/results/rtl.json was counted on the engine as it is: cycles do not depend on the words."""
+    sparsity = float(request.node.callspec.id.rstrip("%")) / 100
+    documented = next(s for s in RESULTS["studies"] if s["layers"] == 1 and s["sparsity"] == sparsity)["launches"]
+    device = open_device("rtl", layer)
+    device.run([embed_tokens(layer, ids) for ids in random_sequences(layer.config, [128], seed=3)])
+    assert device.cycles.total == next(row for row in documented if row["tokens"] == [128])["cycles"]
+
+
+def test_the_page_is_made_from_the_results():
+    assert TARGET.read_text() == render(RESULTS)
 
 
 def test_operations_and_parts_add_up(layer):

@@ -16,7 +16,7 @@ from bertile.config.target import load_target
 from bertile.models.encoder import MATRICES
 from bertile.pack.packer import PackedModel
 from bertile.pack.program import decode_program
-from bertile.perf.timeline import INPUTS, OUTPUTS, TOKENS, Costs, Timeline
+from bertile.perf.timeline import INPUTS, OUTPUTS, RESULT_RECORDS, TOKENS, Costs, Timeline
 
 SPEC = load_spec()
 OPCODE, POST = SPEC.opcode, SPEC.post
@@ -104,7 +104,9 @@ class ProgramWalk:
 
     def arrival(self, address: int) -> float:
         """When the words at an address are there (Sequencer::Arrival)."""
-        times = [time for target, stride, time in self.arrivals[-4:] if target <= address < target + stride]
+        times = [
+            time for target, stride, time in self.arrivals[-RESULT_RECORDS:] if target <= address < target + stride
+        ]
         return max(self.norm_arrival, max(times) if times else self.everything)
 
     def rows(self, descriptor: np.void) -> int:

@@ -29,6 +29,7 @@ ENTRIES_ALIVE = 12
 RING_BEATS = SPEC.capacity.tile_memory_beats - 8
 # The sequencer runs ahead until a stage has this many commands waiting (hls/kernels/encoder/commands.hpp).
 COMMANDS_AHEAD = 9
+RESULT_RECORDS = 4  # results whose arrival it keeps apart (hls/kernels/encoder/sequencer.hpp)
 
 
 @dataclass(frozen=True)
