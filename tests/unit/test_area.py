@@ -158,14 +158,13 @@ def test_three_units_fit_the_card(baseline: dict) -> None:
 
 def test_an_encoder_kernel_does_not_fit_the_smallest_region(baseline: dict) -> None:
     target = copy.deepcopy(load_target())
-    target["floorplan"]["SLR0"].remove("encoder")
-    target["floorplan"]["SLR1"].append("encoder")
+    target["unit"][1]["encoder"] = "SLR1"
     with pytest.raises(BertileError, match=r"SLR1 is too full: .*95% of its uram"):
         check_floorplan(floorplan(baseline["engine"], target), target)
 
 
-def test_a_unit_left_out_is_noticed(baseline: dict) -> None:
+def test_a_unit_in_no_region_is_noticed(baseline: dict) -> None:
     target = copy.deepcopy(load_target())
-    target["floorplan"]["SLR2"].remove("engine")
+    target["unit"][2]["engine"] = "SLR3"
     with pytest.raises(BertileError, match="2 of engine"):
         check_floorplan(floorplan(baseline["engine"], target), target)

@@ -61,7 +61,7 @@ def estimate(
     file: Path, tokens: int, clock: int | None, units: int, roofline: Path | None, waterfall: Path | None, json: bool
 ) -> None:
     """Load, estimate, print, draw."""
-    count = load_target()["units"]["count"]
+    count = len(load_target()["unit"])
     if units not in (1, count):
         raise BertileError(f"{units} units: choose 1 or {count}")
     if clock is not None and not 1 <= clock <= 1000:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEC_FILE = ROOT / "spec" / "accelerator.toml"
+KERNELS_FILE = ROOT / "spec" / "kernels.toml"
 TARGETS_DIR = ROOT / "spec" / "targets"
 HLS_DIR = ROOT / "hls"
 RTL_DIR = ROOT / "rtl"
