@@ -67,7 +67,7 @@ def test_nothing_left_to_draw_is_said(workspace, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--units", 2], f"2 units: choose 1 or {load_target()['units']['count']}"),
+        (["--units", 2], f"2 units: choose 1 or {len(load_target()['unit'])}"),
         (["--clock", 0], "0 MHz is no clock"),
         (["--tokens", 0], "0 tokens"),
         (["--waterfall", "missing/picture.png"], "cannot write"),
