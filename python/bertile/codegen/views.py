@@ -1,4 +1,7 @@
-"""Generated views of the contract: a C++ header, a SystemVerilog package and the documentation's tables."""
+"""Generated views of the contract: a C++ header, a SystemVerilog package and the documentation's tables.
+
+Views for the Vitis tools are in `bertile.vitis.views`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 
 from bertile.config.paths import ROOT
 from bertile.config.spec import Record, Spec
+from bertile.vitis import views as vitis_views
 
 NOTICE = "Generated from spec/accelerator.toml by `make spec`; do not edit."
 # Sections that are lists of codes rather than sizes.
@@ -115,4 +119,5 @@ def generate(spec: Spec) -> dict[Path, str]:
         ROOT / "hls/include/bertile_spec.hpp": cpp_header(spec),
         ROOT / "rtl/pkg/bertile_pkg.sv": sv_package(spec),
         ROOT / "docs/spec-tables.md": doc_tables(spec),
+        **vitis_views.views(),
     }
