@@ -1,0 +1,1 @@
+"""Latencies side by side: CPU runtimes measured here, the card projected, other people's numbers as published."""

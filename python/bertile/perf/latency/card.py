@@ -1,0 +1,106 @@
+"""Rows of the card: cycles of the model's program, and what `projection` makes of them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+
+from bertile.config.paths import ROOT
+from bertile.config.spec import load_spec
+from bertile.config.target import load_target, target_clocks
+from bertile.models.load import load_model
+from bertile.pack.packer import PackedModel
+from bertile.perf.estimate import estimate_cycles
+from bertile.perf.latency.cpu import Advance, layers_text
+from bertile.perf.latency.encoder import pruned_model
+from bertile.perf.latency.plan import Case, Plan
+from bertile.perf.latency.projection import Cycles, Projection, project
+from bertile.perf.latency.rows import Row
+from bertile.prune.magnitude import save_pruned
+from bertile.workflow import pack_model
+
+COUNTED = ROOT / "docs" / "results" / "rtl.json"
+SAME_TARGET = ("ddr", "latency", "link")  # what the counted cycles depend on
+SOURCES = {"rtl": "cycles counted with the RTL engine in simulation", "estimate": "cycles estimated (perf/estimate.py)"}
+Counts = dict[tuple[str, int, float, tuple[int, ...]], int]
+
+
+def counted_cycles(file: Path = COUNTED) -> Counts:
+    """Cycles by (shape, layers, sparsity, lengths), counted in simulation; none if the accelerator is another now."""
+    if not file.is_file():
+        return {}
+    results, target = json.loads(file.read_text(encoding="utf-8")), load_target()
+    then = results["target"]
+    same = all(then[part].get(name) == value for part in SAME_TARGET for name, value in target[part].items())
+    if results["spec_digest"] != load_spec().digest or not same:
+        return {}
+    return {
+        (study["shape"], study["layers"], study["sparsity"], tuple(launch["tokens"])): launch["cycles"]
+        for study in results["studies"]
+        for launch in study["launches"]
+    }
+
+
+def pack(shape: str, layers: int, sparsity: float) -> PackedModel:
+    """The bench's model, quantized and packed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = str(Path(name) / "model")
+        save_pruned(pruned_model(shape, layers, sparsity), folder)
+        return pack_model(load_model(folder), folder)
+
+
+def cycle_counter(shape: str, layers: int, sparsity: float, counts: Counts) -> Callable[[list[int]], Cycles]:
+    """Cycles of a launch: counted ones where there are any, else estimated; the model is packed when first needed.
+
+    Both take memory to be as slow, in cycles, as at the target's first clock: a little too slow at a lower one.
+    """
+    packed: PackedModel | None = None
+
+    def cycles_of(lengths: list[int]) -> Cycles:
+        nonlocal packed
+        counted = counts.get((shape, layers, sparsity, tuple(lengths)))
+        if counted is not None:
+            return Cycles(counted, "rtl")
+        packed = packed or pack(shape, layers, sparsity)
+        return Cycles(estimate_cycles(packed, lengths).total, "estimate")
+
+    return cycles_of
+
+
+def card_rows(plan: Plan, advance: Advance) -> list[Row]:
+    """Rows of the card for every case and clock, projected. Rows measured on a board would come from here as well."""
+    counts, rows = counted_cycles(), []
+
+    def model_of(case: Case) -> tuple[int, float]:
+        return case.layers, case.sparsity
+
+    for (layers, sparsity), cases in groupby(sorted(plan.card, key=model_of), model_of):
+        text = f"cycles of {layers_text(plan.shape, layers)}, {sparsity:.0%} sparse"
+        advance(text, 0)
+        cycles_of = cycle_counter(plan.shape, layers, sparsity, counts)
+        hidden = pruned_model(plan.shape, layers, sparsity).model.config.hidden
+        for case in cases:
+            for megahertz in target_clocks():
+                projection = project(case.batch, case.tokens, hidden, megahertz, load_target(), cycles_of)
+                rows.append(projected_row(plan.shape, case, megahertz, projection))
+        advance(text, 1)
+    return rows
+
+
+def projected_row(shape: str, case: Case, megahertz: int, projection: Projection) -> Row:
+    units = f"{projection.units} compute unit{'s' * (projection.units > 1)}"
+    return Row(
+        what=layers_text(shape, case.layers),
+        device=f"Alveo U200, {units}",
+        tokens=case.tokens,
+        batch=case.batch,
+        sparsity=case.sparsity,
+        latency_ms=projection.latency_ms,
+        kind="projected",
+        source=f"projected at {megahertz} MHz, not measured on a board; {SOURCES[projection.cycles_from]}, "
+        "PCIe as assumed in spec/targets/u200.toml",
+        details={"layers": case.layers, "megahertz": megahertz} | projection.as_dict(),
+    )
