@@ -130,7 +130,7 @@ void RunStages(const Beat* program, const Beat* weights, const Beat* parameters,
 }  // namespace bertile
 
 void bertile_encoder(const bertile::Beat* program, const bertile::Beat* weights, const bertile::Beat* parameters,
-                     const bertile::Beat* launch, const bertile::Word* input, bertile::Word* output,
+                     const bertile::Beat* launch, const bertile::Word* input_words, bertile::Word* output_words,
                      bertile::Beat* status, bertile::Stream<bertile::Beat>& engine_commands,
                      bertile::Stream<bertile::Beat>& engine_tiles, bertile::Stream<bertile::Beat>& engine_words,
                      bertile::Stream<bertile::WideWord>& engine_results) {
@@ -139,8 +139,8 @@ void bertile_encoder(const bertile::Beat* program, const bertile::Beat* weights,
 #pragma HLS INTERFACE m_axi port = weights bundle = gmem1 offset = slave max_read_burst_length = 64
 #pragma HLS INTERFACE m_axi port = parameters bundle = gmem2 offset = slave
 #pragma HLS INTERFACE m_axi port = launch bundle = gmem0 offset = slave
-#pragma HLS INTERFACE m_axi port = input bundle = gmem3 offset = slave max_read_burst_length = 16
-#pragma HLS INTERFACE m_axi port = output bundle = gmem3 offset = slave max_write_burst_length = 16
+#pragma HLS INTERFACE m_axi port = input_words bundle = gmem3 offset = slave max_read_burst_length = 16
+#pragma HLS INTERFACE m_axi port = output_words bundle = gmem3 offset = slave max_write_burst_length = 16
 #pragma HLS INTERFACE m_axi port = status bundle = gmem0 offset = slave
 #pragma HLS INTERFACE axis port = engine_commands
 #pragma HLS INTERFACE axis port = engine_tiles
@@ -157,6 +157,6 @@ Launch_Sequence:
   for (int i = 0; i < kCapacitySequences; ++i) {
     sequences[i] = DecodeLaunchSequence(table.byte, i * LaunchSequence::kBytes);
   }
-  RunStages(program, weights, parameters, header, sequences, input, output, status, engine_commands, engine_tiles,
+  RunStages(program, weights, parameters, header, sequences, input_words, output_words, status, engine_commands, engine_tiles,
             engine_words, engine_results);
 }

@@ -5,9 +5,9 @@
 
 extern "C" {
 // One launch of the whole encoder (docs/program.md). Memory: program, weights and parameters as packed; launch: header
-// and sequence table; input [row_blocks][hidden] words; output the same, once a trace slot when tracing; status: a beat.
+// and sequence table; input_words [row_blocks][hidden]; output_words the same, once a trace slot when tracing; status: a beat.
 void bertile_encoder(const bertile::Beat* program, const bertile::Beat* weights, const bertile::Beat* parameters,
-                     const bertile::Beat* launch, const bertile::Word* input, bertile::Word* output,
+                     const bertile::Beat* launch, const bertile::Word* input_words, bertile::Word* output_words,
                      bertile::Beat* status, bertile::Stream<bertile::Beat>& engine_commands,
                      bertile::Stream<bertile::Beat>& engine_tiles, bertile::Stream<bertile::Beat>& engine_words,
                      bertile::Stream<bertile::WideWord>& engine_results);

@@ -93,7 +93,7 @@ def changed(text: str, old: str, new: str) -> str:
 ENCODER_CHANGES = [
     # header and source alike: (old, new, what the complaint says)
     ("const bertile::Beat* weights", "bertile::Beat* weights", "weights is pointer bertile::Beat write"),
-    ("const bertile::Word* input", "const bertile::Beat* input", "input is pointer bertile::Beat read"),
+    ("const bertile::Word* input_words", "const bertile::Beat* input_words", "input_words is pointer .*Beat read"),
     ("bertile::Beat* status,", "bertile::Beat* state,", "parameters .*state"),
     (
         "bertile::Stream<bertile::WideWord>& engine_results",
