@@ -2,18 +2,19 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-STAMP  := $(VENV)/.installed
+ENVIRONMENT := $(VENV)/.environment
+PACKAGE := $(VENV)/.package
 export CXX
 .DEFAULT_GOAL := help
-.PHONY: help setup spec csim demo test rtl area lint bench clean distclean
+.PHONY: help setup spec csim emu demo test rtl area lint bench hw hw_emu csynth clean distclean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z_]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PYTHON=python3.12 or CXX=clang++ chooses another interpreter or compiler."
 
-setup: $(STAMP)  ## Create .venv with the exact versions of requirements.lock
+setup: $(PACKAGE)  ## Create .venv with the exact versions of requirements.lock; XRT, where it may be installed
 
-$(STAMP): requirements.lock pyproject.toml
+$(ENVIRONMENT): requirements.lock
 	@for tool in $(PYTHON) make $(firstword $(CXX)); do \
 	  command -v $$tool >/dev/null || { echo "error: $$tool not found: Bertile needs Python 3.10 to 3.13, make and a C++ compiler"; exit 1; }; done
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
@@ -24,6 +25,11 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	@# A CUDA build of torch does not even import without its libraries; its own metadata pins them.
 	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install --disable-pip-version-check $$(grep '^torch==' requirements.lock)
+	@touch $@
+
+# The package is installed in place; what is compiled is the XRT runtime.
+$(PACKAGE): $(ENVIRONMENT) pyproject.toml setup.py $(wildcard host/runtime/*)
+	@sh host/install_xrt.sh
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -32,6 +38,9 @@ spec: setup  ## Regenerate the C++, SystemVerilog and documentation views of spe
 
 csim: setup  ## Build the C-simulation library
 	$(PY) -m bertile.devices.build
+
+emu: setup  ## Build the emulated U200: ENGINE=csim, or rtl for the Verilated engine
+	$(PY) -m bertile.emulation --engine $(or $(ENGINE),csim)
 
 demo: setup  ## Prune, quantize, pack and run the embedded MiniLM on the C-simulation
 	$(PY) -m bertile.demo
@@ -51,6 +60,18 @@ lint: setup  ## Check style and formatting
 
 bench: setup  ## Measure packing, C-simulation and, with GLUE=FOLDER, accuracy
 	$(PY) -m bertile.perf.bench $(if $(GLUE),--data $(GLUE))
+
+VITIS = @$(PY) -m bertile.vitis $@ --target '$(or $(TARGET),u200)' --engine '$(or $(ENGINE),rtl)' \
+  $(if $(CLOCK),--clock '$(CLOCK)') $(if $(filter-out 0,$(HEAD)),--head) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
+
+hw: setup  ## Build the bitstream with Vitis 2022.1: TARGET=u200 ENGINE=rtl|hls; DRY_RUN=1 only prints the commands
+	$(VITIS)
+
+hw_emu: setup  ## The same for Vitis hardware emulation
+	$(VITIS)
+
+csynth: setup  ## Synthesize the HLS kernels with Vitis HLS, for II, latency and area; DRY_RUN=1 only prints
+	$(VITIS)
 
 clean:  ## Remove what was built; .venv stays
 	rm -rf build .pytest_cache .ruff_cache .hypothesis

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from bertile.devices.launch import BLOCK, batch_launches, lay_out
+from bertile.devices.launch import BLOCK, batch_launches, spans
 from bertile.devices.registry import Device
 from bertile.devices.rtl import LaunchCycles
 from bertile.models.quantized import dequantize_output, quantize_input
@@ -25,15 +25,23 @@ def embed_tokens(packed: PackedModel, token_ids: np.ndarray) -> np.ndarray:
     return quantize_input(packed.embeddings.embed(token_ids), packed.input_scale)
 
 
+def stream_launches(device: Device, launches: Iterable[list[np.ndarray]]) -> Iterator[np.ndarray]:
+    """[rows, hidden] int8 of the last layer of each launch, in order; several at once where the device can."""
+    stream = getattr(device, "stream", None)
+    if stream is not None:
+        return stream(launches)
+    return (device.run(sequences)[-1] for sequences in launches)
+
+
 def run_sequences(
     packed: PackedModel, device: Device, sequences: list[np.ndarray], progress: Progress = no_progress
 ) -> list[np.ndarray]:
     """Final hidden states [tokens, hidden] float32 of each sequence of token ids."""
     results: list[np.ndarray] = []
-    for group in batch_launches([len(ids) for ids in sequences]):
-        inputs = [embed_tokens(packed, sequences[index]) for index in group]
-        output = device.run(inputs)[-1]
-        for first, _, tokens in lay_out(inputs).spans:
+    groups = batch_launches([len(ids) for ids in sequences])
+    launches = ([embed_tokens(packed, sequences[index]) for index in group] for group in groups)
+    for group, output in zip(groups, stream_launches(device, launches), strict=True):
+        for first, _, tokens in spans([len(sequences[index]) for index in group]):
             results.append(dequantize_output(output[first : first + tokens], packed.output_scale[-1]))
         progress(len(results), len(sequences))
     return results
@@ -88,24 +96,27 @@ def compare_devices(
     sequences: list[np.ndarray],
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Run sequences of token ids on both and count the int8 values that differ."""
-    compared = mismatches = 0
+    """Run sequences of token ids on both, on every unit of the device, and count the int8 values that differ."""
+    compared = mismatches = launches = 0
     first = None
     cycles: list[LaunchCycles] = []
     groups = batch_launches([len(ids) for ids in sequences])
     for number, group in enumerate(groups):
         inputs = [embed_tokens(packed, sequences[index]) for index in group]
-        expected, got = reference.run(inputs), device.run(inputs)
-        assert expected.shape == got.shape, (expected.shape, got.shape)
-        different = int((expected != got).sum())
-        if different and first is None:
-            first = describe_mismatch(expected, got, number)
-        compared += expected.size
-        mismatches += different
-        cycles += [counted] if (counted := getattr(device, "cycles", None)) else []
+        expected = reference.run(inputs)
+        for _ in range(getattr(device, "units", 1)):
+            got = device.run(inputs)
+            assert expected.shape == got.shape, (expected.shape, got.shape)
+            different = int((expected != got).sum())
+            if different and first is None:
+                first = describe_mismatch(expected, got, number)
+            compared += expected.size
+            mismatches += different
+            launches += 1
+            cycles += [counted] if (counted := getattr(device, "cycles", None)) else []
         progress(number + 1, len(groups))
     lengths = tuple(len(ids) for ids in sequences)
-    return Comparison(device.name, compared, mismatches, len(groups), lengths, first, tuple(cycles))
+    return Comparison(device.name, compared, mismatches, launches, lengths, first, tuple(cycles))
 
 
 @dataclass(frozen=True)

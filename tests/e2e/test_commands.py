@@ -75,7 +75,7 @@ def test_check_takes_a_length(workspace):
 
 def test_check_finds_a_wrong_device(workspace, monkeypatch):
     """A device that is wrong in one value is caught, located, and gives exit code 1."""
-    from bertile.devices import registry
+    from bertile.cli import commands
     from bertile.golden.integer import IntegerEncoder
 
     class Broken(IntegerEncoder):
@@ -86,10 +86,10 @@ def test_check_finds_a_wrong_device(workspace, monkeypatch):
             output[1, 3, 5] ^= 1
             return output
 
-    def open_device(name, packed, *waves):
+    def open_device(name, packed, options=None):
         return (Broken if name == "csim" else IntegerEncoder)(unpack_encoder(packed))
 
-    monkeypatch.setattr(registry, "open_device", open_device)
+    monkeypatch.setattr(commands, "open_device", open_device)
     result = bertile("check", workspace / "tiny.bertile", "--tokens", 7, "--json")
     assert result.returncode == 1
     report = json.loads(result.stdout)

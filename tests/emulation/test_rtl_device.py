@@ -13,7 +13,7 @@ import bertile.devices.rtl as rtl
 from bertile.config.spec import load_spec
 from bertile.config.target import load_target
 from bertile.devices.launch import encode_launch
-from bertile.devices.registry import open_device
+from bertile.devices.registry import DeviceOptions, open_device
 from bertile.devices.rtl import RtlEncoder, layer_commands, timing_of
 from bertile.errors import BertileError, DeviceError
 from bertile.golden.integer import IntegerEncoder
@@ -171,4 +171,4 @@ def test_bad_waves_are_refused(tmp_path):
     with pytest.raises(BertileError, match="is a folder"):
         RtlEncoder(packed, tmp_path)
     with pytest.raises(BertileError, match="--waves goes with --device rtl"):
-        open_device("csim", packed, tmp_path / "x.fst")
+        open_device("csim", packed, DeviceOptions(waves=tmp_path / "x.fst"))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
-from bertile.cli.console import output, print_json, progress_bar, warn, working
+from bertile.cli.console import library_output_aside, output, print_json, progress_bar, warn, working
 from bertile.config.spec import load_spec
 from bertile.config.target import target_clocks
+from bertile.devices.registry import Device, DeviceOptions, close_device, open_device
 from bertile.errors import BertileError, CapacityError
 from bertile.inference import compare_devices, mean_pool, run_sequences
 from bertile.pack.container import load_packed, save_packed
@@ -153,23 +155,31 @@ def checked_tokens(packed: PackedModel, tokens: int) -> int:
     return tokens
 
 
-def opening(device_name: str) -> AbstractContextManager[None]:
-    """A spinner while a device is made, which may take long."""
-    built = " (built first if need be, which takes a minute)" if device_name == "rtl" else ""
-    return working(f"opening {device_name}{built}")
+@contextmanager
+def opened(name: str, packed: PackedModel, options: DeviceOptions) -> Iterator[Device]:
+    """A device, with a spinner while it is made, which may take long; closed at the end."""
+    built = " (built first if need be, which takes a minute)" if name == "rtl" else ""
+    with library_output_aside() if name == "xrt" else nullcontext():
+        with working(f"opening {name}{built}"):
+            device = open_device(name, packed, options)
+        try:
+            yield device
+        finally:
+            close_device(device)
 
 
-def run(file: Path, text: str, device_name: str, waves: Path | None, wave_layer: int | None, as_json: bool) -> None:
-    """Encode the lines of a text."""
-    from bertile.devices.registry import open_device
+def run(file: Path, text: str, device_name: str, options: DeviceOptions, head: Path | None, as_json: bool) -> None:
+    """Encode the lines of a text, or classify them with a head."""
     from bertile.text import TextEncoder, read_lines, read_stdin
 
     lines = read_stdin() if text == "-" else read_lines(Path(text))
     packed = load_packed(file)
     sequences = TextEncoder(packed.tokenizer, packed.config).encode(lines, warn)
-    with opening(device_name):
-        device = open_device(device_name, packed, waves, checked_wave_layer(waves, wave_layer))
-    with progress_bar(f"encoding on {device_name}") as progress:
+    if head:
+        from bertile.head.commands import run_labels
+
+        return run_labels(packed, lines, sequences, head, device_name, options, as_json)
+    with opened(device_name, packed, options) as device, progress_bar(f"encoding on {device_name}") as progress:
         embeddings = mean_pool(run_sequences(packed, device, sequences, progress))
     if as_json:
         rows = [{"text": line, "embedding": row.tolist()} for line, row in zip(lines, embeddings, strict=True)]
@@ -190,34 +200,23 @@ def nearest_table(lines: list[str], embeddings: np.ndarray) -> Table:
     return table
 
 
-def checked_wave_layer(waves: Path | None, layer: int | None) -> int:
-    """The layer to record. Raises BertileError for one without a file."""
-    if layer is not None and waves is None:
-        raise BertileError("--wave-layer goes with --waves")
-    return layer or 0
-
-
 def check(
     file: Path,
     device_name: str,
     tokens: int | None,
     seed: int,
-    waves: Path | None,
-    wave_layer: int | None,
+    options: DeviceOptions,
     as_json: bool,
 ) -> int:
     """Compare; returns the exit code."""
-    from bertile.devices.registry import open_device
     from bertile.text import random_sequences, token_limit
 
     packed = load_packed(file)
     limit = token_limit(packed.config)
     lengths = [checked_tokens(packed, tokens)] if tokens is not None else [n for n in CHECK_LENGTHS if n <= limit]
-    with opening(device_name):
-        reference = open_device("integer", packed)
-        device = open_device(device_name, packed, waves, checked_wave_layer(waves, wave_layer))
+    reference = open_device("integer", packed)
     sequences = random_sequences(packed.config, lengths, seed)
-    with working(f"comparing {device_name} with the integer reference"):
+    with opened(device_name, packed, options) as device, working(f"comparing {device_name} with the integer reference"):
         comparison = compare_devices(packed, reference, device, sequences)
     if as_json:
         print_json(comparison.to_json())
@@ -259,14 +258,13 @@ def evaluate(target: Path, task_name: str, data: Path, device_name: str, as_json
 
 def open_packed(file: Path, device_name: str):
     """Tokenizer, config and a function to hidden states of a packed model on a device."""
-    from bertile.devices.registry import open_device
-
     packed = load_packed(file)
-    with opening(device_name):
-        device = open_device(device_name, packed)
 
     def hidden_states(sequences: list[np.ndarray]) -> list[np.ndarray]:
-        with progress_bar(f"evaluating on {device_name}") as progress:
+        with (
+            opened(device_name, packed, DeviceOptions()) as device,
+            progress_bar(f"evaluating on {device_name}") as progress,
+        ):
             return run_sequences(packed, device, sequences, progress)
 
     return packed.tokenizer, packed.config, hidden_states

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -54,6 +56,24 @@ def progress_bar(description: str) -> Iterator[ProgressFunction]:
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+@contextmanager
+def library_output_aside() -> Iterator[None]:
+    """Send to stderr what libraries print on stdout, which is ours: XRT's emulation does."""
+    sys.stdout.flush()
+    try:
+        standard = os.dup(1)
+    except OSError:  # closed
+        yield
+        return
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what they printed so far
+        os.dup2(standard, 1)
+        os.close(standard)
 
 
 @contextmanager

@@ -10,7 +10,9 @@ import typer
 from bertile import __version__
 from bertile.cli import commands
 from bertile.cli import estimate as estimating
+from bertile.devices.registry import DeviceOptions
 from bertile.errors import BertileError, run_program
+from bertile.head.commands import app as head_app
 
 # What every wrong command line raises; of its family, Typer makes only this subclass public.
 UsageError = typer.BadParameter.__bases__[0]
@@ -28,9 +30,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Model = Annotated[str | None, typer.Argument(help="minilm, a folder, or a Hugging Face id.")]
 File = Annotated[Path, typer.Argument(help="A .bertile file.", show_default=False)]
 SEED_MAX = 2**63 - 1
-DeviceName = Annotated[str, typer.Option("--device", help="integer, csim or rtl.")]
+DeviceName = Annotated[str, typer.Option("--device", help="integer, csim, rtl or xrt.")]
 WaveFile = Annotated[Path | None, typer.Option("--waves", help="With --device rtl: FST trace of a layer to write.")]
 WaveLayer = Annotated[int | None, typer.Option("--wave-layer", help="With --waves: which layer; 0 if not given.")]
+Xclbin = Annotated[Path | None, typer.Option(help="With --device xrt: the bitstream, or an emulated card's.")]
+CardIndex = Annotated[int | None, typer.Option("--card", min=0, help="With --device xrt: which card; 0 if not given.")]
+Timeout = Annotated[float | None, typer.Option(min=0.001, help="With --device xrt: seconds a launch may take.")]
 
 
 @app.command()
@@ -92,10 +97,14 @@ def run(
     device: DeviceName = "integer",
     waves: WaveFile = None,
     wave_layer: WaveLayer = None,
+    xclbin: Xclbin = None,
+    card: CardIndex = None,
+    timeout: Timeout = None,
+    head: Annotated[Path | None, typer.Option(help="A head (bertile head train): print labels instead.")] = None,
     json: Json = False,
 ) -> None:
-    """Encode sentences; print the nearest sentence of each, or with --json their embeddings."""
-    commands.run(file, text, device, waves, wave_layer, json)
+    """Encode sentences; print the nearest sentence of each, or with --json their embeddings; with --head, labels."""
+    commands.run(file, text, device, DeviceOptions(waves, wave_layer, xclbin, card, timeout), head, json)
 
 
 @app.command()
@@ -106,10 +115,14 @@ def check(
     seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Seed of the random token ids.")] = 0,
     waves: WaveFile = None,
     wave_layer: WaveLayer = None,
+    xclbin: Xclbin = None,
+    card: CardIndex = None,
+    timeout: Timeout = None,
     json: Json = False,
 ) -> None:
     """Compare a device with the integer reference, every value of every layer. Exit code 1 on a mismatch."""
-    raise typer.Exit(commands.check(file, device, tokens, seed, waves, wave_layer, json))
+    options = DeviceOptions(waves, wave_layer, xclbin, card, timeout)
+    raise typer.Exit(commands.check(file, device, tokens, seed, options, json))
 
 
 @app.command()
@@ -117,7 +130,7 @@ def evaluate(
     target: Annotated[Path, typer.Argument(help="A .bertile file; with --device fp32 also a model folder.")],
     task: Annotated[str, typer.Option(help="stsb.")],
     data: Annotated[Path, typer.Option(help="Folder with the task's dev.tsv, or a GLUE folder.")],
-    device: Annotated[str, typer.Option("--device", help="integer, csim, rtl or fp32.")] = "integer",
+    device: Annotated[str, typer.Option("--device", help="integer, csim, rtl, xrt or fp32.")] = "integer",
     json: Json = False,
 ) -> None:
     """Score a task's dev set."""
@@ -128,6 +141,9 @@ def version(value: bool) -> None:
     if value:
         print(f"bertile {__version__}")
         raise typer.Exit
+
+
+app.add_typer(head_app, name="head")
 
 
 @app.callback()

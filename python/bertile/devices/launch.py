@@ -33,6 +33,15 @@ def row_blocks_of(tokens: int) -> int:
     return -(-tokens // BLOCK)
 
 
+def spans(lengths: list[int]) -> list[tuple[int, int, int]]:
+    """Sequences laid end to end, each from the start of a row block: (first row, end row, tokens) of each."""
+    layout, row = [], 0
+    for tokens in lengths:
+        layout.append((row, row + row_blocks_of(tokens) * BLOCK, tokens))
+        row = layout[-1][1]
+    return layout
+
+
 def lay_out(sequences: list[np.ndarray]) -> Launch:
     """One launch of sequences [tokens, hidden] int8. Raises CapacityError when they do not fit one."""
     if not sequences or any(len(sequence) == 0 for sequence in sequences):
@@ -43,13 +52,11 @@ def lay_out(sequences: list[np.ndarray]) -> Launch:
             f"{len(sequences)} sequences in {total} row blocks; a launch holds {SPEC.capacity.sequences} in "
             f"{SPEC.row_blocks}"
         )
-    parts, spans, row = [], [], 0
-    for sequence in sequences:
-        padding = -len(sequence) % BLOCK
-        parts.append(np.pad(sequence, ((0, padding), (0, 0))))
-        spans.append((row, row + len(sequence) + padding, len(sequence)))
-        row = spans[-1][1]
-    return Launch(np.concatenate(parts), spans)
+    layout = spans([len(sequence) for sequence in sequences])
+    rows = np.zeros((layout[-1][1], sequences[0].shape[1]), np.int8)
+    for sequence, (first, _, tokens) in zip(sequences, layout, strict=True):
+        rows[first : first + tokens] = sequence
+    return Launch(rows, layout)
 
 
 def batch_launches(lengths: list[int]) -> list[list[int]]:
@@ -66,9 +73,16 @@ def batch_launches(lengths: list[int]) -> list[list[int]]:
     return groups
 
 
-def to_words(rows: np.ndarray) -> np.ndarray:
-    """Rows [row_blocks * 32, features] as words [row_blocks, features, 32]: a word is one feature of 32 tokens."""
-    return np.ascontiguousarray(rows.reshape(-1, BLOCK, rows.shape[1]).transpose(0, 2, 1))
+def to_words(rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Rows [row_blocks * 32, features] as words [row_blocks, features, 32]: a word is one feature of 32 tokens.
+
+    out: the array to write them to, or None for a new one.
+    """
+    words = rows.reshape(-1, BLOCK, rows.shape[1]).transpose(0, 2, 1)
+    if out is None:
+        return np.ascontiguousarray(words)
+    np.copyto(out, words)
+    return out
 
 
 def from_words(words: np.ndarray) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,11 +15,13 @@ from bertile.devices.rtl import RtlEncoder
 from bertile.errors import BertileError
 from bertile.pack.packer import PackedModel, unpack_encoder
 
-DEVICES = ("integer", "csim", "rtl")
+DEVICES = ("integer", "csim", "rtl", "xrt")
 
 
 class Device(Protocol):
-    """A packed encoder, ready to run. One that counts clock cycles has those of its last launch in `cycles`."""
+    """A packed encoder, ready to run. One that counts clock cycles has those of its last launch in `cycles`; one with
+    several units has their number in `units`, and `run` takes them in turn; one that runs several launches at once has
+    `stream`; one that holds something has `close`."""
 
     name: str
 
@@ -24,13 +29,30 @@ class Device(Protocol):
         """[layers, rows, hidden] int8 of one launch of sequences [tokens, hidden] int8."""
 
 
-def open_device(name: str, packed: PackedModel, waves: Path | None = None, wave_layer: int = 0) -> Device:
-    """The device of that name. Raises BertileError for an unknown one, DeviceError when it cannot be made.
+@dataclass(frozen=True)
+class DeviceOptions:
+    """What some devices can be told. waves, wave_layer: as `RtlEncoder`; the others as `bertile.runtime.Encoder`."""
 
-    waves, wave_layer: as `RtlEncoder`, for the device rtl alone.
-    """
-    if waves is not None and name != "rtl":
-        raise BertileError("--waves goes with --device rtl")
+    waves: Path | None = None
+    wave_layer: int | None = None
+    xclbin: Path | None = None
+    card: int | None = None
+    timeout_s: float | None = None
+
+    def check(self, device: str) -> None:
+        """Raise BertileError for an option that the device does not have."""
+        if self.wave_layer is not None and self.waves is None:
+            raise BertileError("--wave-layer goes with --waves")
+        if self.waves is not None and device != "rtl":
+            raise BertileError("--waves goes with --device rtl")
+        if device != "xrt" and (self.xclbin, self.card, self.timeout_s) != (None, None, None):
+            raise BertileError("--xclbin, --card and --timeout go with --device xrt")
+
+
+def open_device(name: str, packed: PackedModel, options: DeviceOptions | None = None) -> Device:
+    """The device of that name. Raises BertileError for an unknown one, DeviceError when it cannot be made."""
+    options = options or DeviceOptions()
+    options.check(name)
     if name == "integer":
         from bertile.golden.integer import (
             IntegerEncoder,  # here: that module lays out launches with bertile.devices.launch
@@ -40,5 +62,26 @@ def open_device(name: str, packed: PackedModel, waves: Path | None = None, wave_
     if name == "csim":
         return CsimEncoder(packed)
     if name == "rtl":
-        return RtlEncoder(packed, waves, wave_layer)
+        return RtlEncoder(packed, options.waves, options.wave_layer or 0)
+    if name == "xrt":
+        from bertile.runtime.device import XrtEncoder  # here: it needs more than the others
+
+        return XrtEncoder(packed, options.xclbin, options.card or 0, options.timeout_s)
     raise BertileError(f"unknown device {name!r}; choose one of {', '.join(DEVICES)}")
+
+
+def close_device(device: Device) -> None:
+    """Give back what the device holds."""
+    close = getattr(device, "close", None)
+    if close is not None:
+        close()
+
+
+@contextmanager
+def opened_device(name: str, packed: PackedModel, options: DeviceOptions | None = None) -> Iterator[Device]:
+    """`open_device`, closed at the end."""
+    device = open_device(name, packed, options)
+    try:
+        yield device
+    finally:
+        close_device(device)

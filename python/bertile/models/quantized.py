@@ -87,7 +87,9 @@ class QuantizedEncoder:
 
 def quantize_input(x: np.ndarray, input_scale: np.ndarray) -> np.ndarray:
     """Encoder input [tokens, hidden] float32 as int8 (docs/numerics.md, Input); input_scale [hidden]."""
-    return np.clip(np.rint(x / input_scale), -128, 127).astype(np.int8)
+    steps = x / input_scale
+    np.rint(steps, out=steps)
+    return np.clip(steps, -128, 127, out=steps).astype(np.int8)
 
 
 def dequantize_output(y: np.ndarray, output_scale: np.ndarray) -> np.ndarray:

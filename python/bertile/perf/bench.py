@@ -143,7 +143,7 @@ def measure(data: Path | None) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="GLUE folder; without it, accuracy is left out")
-    parser.add_argument("--output", type=Path, default=BUILD_DIR / "bench.json", help="JSON to write")
+    parser.add_argument("--output", type=Path, default=BUILD_DIR / "slice.json", help="JSON to write")
     parser.add_argument("--pack-once", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.pack_once:

@@ -1,0 +1,137 @@
+"""`python -m bertile.perf.host_bench`: what a request costs the host, stage by stage, with the emulated card, as JSON.
+
+The card here runs an empty program: it answers with whatever lies in its memory, after a set time. Buffers, sizes and
+calls are those of the real model; what is left out is the simulation, which would compete for the processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bertile.cli.console import library_output_aside, output, working
+from bertile.config.paths import BUILD_DIR
+from bertile.errors import run_program
+from bertile.pack.packer import PackedModel
+from bertile.perf.bench import processor
+from bertile.perf.rtl_bench import shape_study
+from bertile.runtime import Encoder
+from bertile.runtime.jobs import Answer, StageTimes
+from bertile.text import random_sequences
+
+SHAPE, TOKENS = "bert-base", 128
+SINGLE, QUEUED, WARM = 200, 300, 20
+RUN_MILLISECONDS = 5  # how long the emulated card takes for a launch
+STAGES = tuple(StageTimes.__dataclass_fields__)
+
+
+def empty_model(folder: Path) -> PackedModel:
+    """One layer of the shape, whose program is nothing but its end."""
+    packed = shape_study(folder, SHAPE, 1, 0.9)
+    return replace(packed, program=np.zeros_like(packed.program))
+
+
+def milliseconds(values: list[float]) -> dict[str, float]:
+    """Median and tenth and ninetieth percentile of seconds."""
+    low, *_, high = statistics.quantiles(values, n=10)
+    return {"median_ms": statistics.median(values) * 1e3, "p10_ms": low * 1e3, "p90_ms": high * 1e3}
+
+
+def stage_table(answers: list[Answer]) -> dict:
+    """Every stage, the work of the host, and the whole."""
+    times = [answer.times for answer in answers]
+    table = {stage: milliseconds([getattr(entry, stage) for entry in times]) for stage in STAGES}
+    table["host"] = milliseconds([entry.host for entry in times])
+    table["total"] = milliseconds([entry.total for entry in times])
+    return table
+
+
+def measure_single(encoder: Encoder, ids: np.ndarray) -> dict:
+    """One request after the other."""
+    answers = [encoder.submit_tokens([ids]).result() for _ in range(SINGLE + WARM)]
+    return {"requests": SINGLE, "stages": stage_table(answers[WARM:])}
+
+
+def measure_queued(encoder: Encoder, ids: np.ndarray) -> dict:
+    """All at once: how busy the units are while requests queue."""
+    spans: list[tuple[str, float, float]] = []
+
+    def note(future: Future) -> None:
+        answer, now = future.result(), time.perf_counter()
+        after = answer.times.noticed + answer.times.from_card + answer.times.result
+        spans.append((answer.unit, now - after - answer.times.run, now - after))
+
+    begin = time.perf_counter()
+    futures = []
+    for _ in range(QUEUED):
+        futures.append(encoder.submit_tokens([ids]))
+        futures[-1].add_done_callback(note)
+    answers = [future.result() for future in futures]
+    wall = time.perf_counter() - begin
+    busy = {unit: covered([span[1:] for span in spans if span[0] == unit]) for unit in encoder.info.units}
+    return {
+        "requests": QUEUED,
+        "wall_seconds": wall,
+        "requests_per_second": QUEUED / wall,
+        "units_busy": sum(busy.values()) / (len(busy) * wall),
+        "stages": stage_table(answers),
+    }
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """Seconds that lie in at least one span."""
+    total, end = 0.0, -np.inf
+    for first, last in sorted(spans):
+        total += max(0.0, last - max(first, end))
+        end = max(end, last)
+    return total
+
+
+def measure() -> dict:
+    """Every number."""
+    with tempfile.TemporaryDirectory() as folder, library_output_aside():
+        os.environ["BERTILE_EMU_LOG"] = str(Path(folder) / "card.log")
+        with working(f"packing one layer of {SHAPE}"):
+            packed = empty_model(Path(folder))
+        ids = random_sequences(packed.config, [TOKENS], seed=0)[0]
+        results = {
+            "machine": {
+                "processor": processor(),
+                "cores": os.cpu_count(),
+                "python": platform.python_version(),
+                "load": os.getloadavg()[0],
+            },
+            "shape": SHAPE,
+            "tokens": TOKENS,
+            "run_ms": RUN_MILLISECONDS,
+        }
+        for name, function, slow in (("single", measure_single, 0), ("queued", measure_queued, RUN_MILLISECONDS)):
+            os.environ["BERTILE_EMU_FAULT"] = f"slow:{slow}"
+            with working(name), Encoder(None, packed) as encoder:
+                results[name] = function(encoder, ids)
+    return results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=BUILD_DIR / "host.json", help="JSON to write")
+    arguments = parser.parse_args()
+    results = measure()
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    output.print_json(data=results)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,174 @@
+"""`Encoder`: texts in, embeddings out, on a card."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bertile.config.spec import load_spec
+from bertile.devices.launch import Launch, row_blocks_of
+from bertile.errors import CapacityError
+from bertile.inference import embed_tokens, mean_pool
+from bertile.models.quantized import dequantize_output
+from bertile.pack.container import load_packed
+from bertile.pack.packer import PackedModel
+from bertile.runtime.card import Card, CardInfo
+from bertile.runtime.jobs import Answer, StageTimes
+from bertile.runtime.pipeline import Pipeline
+from bertile.text import TextEncoder, token_limit
+
+SPEC = load_spec()
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One text: embedding [hidden] float32, of length one; hidden [tokens, hidden] float32, the last layer's output.
+
+    times, unit: of the launch it was in, which it may share with other texts.
+    """
+
+    embedding: np.ndarray
+    hidden: np.ndarray
+    times: StageTimes
+    unit: str
+
+
+def plan_launches(lengths: Sequence[int], units: int) -> list[list[int]]:
+    """Indices of texts, in order, in as many launches as keep all units busy and no more than need be.
+
+    With few texts a launch takes its share of them, so that no unit idles; with many, as much as it holds.
+    """
+    blocks = [row_blocks_of(length) for length in lengths]
+    room = min(SPEC.row_blocks, max(-(-sum(blocks) // units), *blocks)) if blocks else 0
+    groups: list[list[int]] = []
+    used = room + 1
+    for index, count in enumerate(blocks):
+        if used + count > room or len(groups[-1]) == SPEC.capacity.sequences:
+            groups.append([])
+            used = 0
+        groups[-1].append(index)
+        used += count
+    return groups
+
+
+class Encoder:
+    """A packed model on a card, ready for texts. Use it in a `with` statement, or call `close`.
+
+    Calls may come from several threads. After a failure of the card every call raises its error until `reset`.
+    """
+
+    def __init__(
+        self,
+        xclbin: Path | str | None,
+        model: Path | str | PackedModel,
+        card: int = 0,
+        timeout_s: float | None = None,
+    ):
+        """xclbin: a file, or None for the usual one; model: a `.bertile` file; card: index; timeout_s: of one launch.
+
+        Raises FormatError for a file that is not right, DeviceError for what is wrong with XRT or the card.
+        """
+        self.packed = model if isinstance(model, PackedModel) else load_packed(Path(model))
+        self._text_encoder: TextEncoder | None = None
+        self._tokenizing = threading.Lock()  # it is told to cut and not to cut
+        self._card_arguments = (Path(xclbin) if xclbin is not None else None, card, timeout_s)
+        self._pipeline: Pipeline | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self._card = Card(*self._card_arguments)
+        try:
+            self._card.load(self.packed)
+            self._pipeline = Pipeline(self._card, self.packed)
+        except BaseException:
+            self._card.close()
+            raise
+
+    @property
+    def info(self) -> CardInfo:
+        """Card, xclbin and units."""
+        return self._card.info
+
+    def tokenize(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token ids [tokens] of each text, cut to what fits. Raises BertileError for a model without tokenizer."""
+        with self._tokenizing:
+            if self._text_encoder is None:
+                self._text_encoder = TextEncoder(self.packed.tokenizer, self.packed.config)
+            return self._text_encoder.encode(list(texts))
+
+    def submit_tokens(self, sequences: Sequence[np.ndarray]) -> Future:
+        """One launch of sequences of token ids; a future `Answer` with hidden states [tokens, hidden] float32 of each.
+
+        The future raises CapacityError when they do not fit a launch, DeviceError when the card fails.
+        """
+        prepare = partial(self._embed, [np.asarray(ids) for ids in sequences])
+        return self._pipeline.submit(prepare, self._hidden_states)
+
+    def submit(self, text: str) -> Future:
+        """A text in a launch of its own: a future `Answer`, as `submit_tokens`. The lowest latency."""
+        return self.submit_tokens(self.tokenize([text]))
+
+    def _embed(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
+        limit, vocabulary = token_limit(self.packed.config), self.packed.config.vocabulary
+        for ids in sequences:
+            if not 1 <= len(ids) <= limit:
+                raise CapacityError(f"{len(ids)} tokens: this model takes 1 to {limit}")
+            if ids.min() < 0 or ids.max() >= vocabulary:
+                raise CapacityError(f"token ids {ids.min()} to {ids.max()}: the vocabulary has {vocabulary}")
+        return [embed_tokens(self.packed, ids) for ids in sequences]
+
+    def _hidden_states(self, rows: np.ndarray, launch: Launch) -> list[np.ndarray]:
+        scale = self.packed.output_scale[-1]
+        return [dequantize_output(rows[-1, first : first + tokens], scale) for first, _, tokens in launch.spans]
+
+    def encode_detailed(self, texts: Sequence[str]) -> list[Encoding]:
+        """Every text with its hidden states and times, in order; texts share launches."""
+        sequences = self.tokenize(texts)
+        groups = plan_launches([len(ids) for ids in sequences], len(self._card.units))
+        futures = [self.submit_tokens([sequences[index] for index in group]) for group in groups]
+        return [encoding for future in futures for encoding in to_encodings(future.result())]
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings [texts, hidden] float32: the mean over tokens, of length one."""
+        if not texts:
+            return np.zeros((0, self.packed.config.hidden), np.float32)
+        return np.stack([encoding.embedding for encoding in self.encode_detailed(texts)])
+
+    async def encode_async(self, text: str) -> Encoding:
+        """One text in a launch of its own; await many of them at once to keep every unit busy."""
+        answer = await asyncio.wrap_future(self.submit(text))
+        return to_encodings(answer)[0]
+
+    def reset(self) -> None:
+        """Open the card and load the model anew. Requests under way fail."""
+        self.close()
+        self._open()
+
+    def close(self) -> None:
+        """Give the card back; requests under way get a moment, those that wait fail. A second call does nothing."""
+        if self._pipeline is not None:
+            self._pipeline.close()
+            self._pipeline = None
+        self._card.close()
+
+    def __enter__(self) -> Encoder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def to_encodings(answer: Answer) -> list[Encoding]:
+    """The texts of one launch."""
+    embeddings = mean_pool(answer.value)
+    return [
+        Encoding(embedding, hidden, answer.times, answer.unit)
+        for embedding, hidden in zip(embeddings, answer.value, strict=True)
+    ]

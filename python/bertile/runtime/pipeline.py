@@ -1,0 +1,248 @@
+"""Launches through all units of a card: prepared while others run, double-buffered, collected in order.
+
+One thread prepares inputs in free slots and starts their runs, one waits for the oldest run and finishes it, one looks
+whether the card still answers them. The caller holds futures only, so an interrupt reaches it at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import numpy as np
+
+from bertile.devices.launch import lay_out
+from bertile.errors import DeviceError
+from bertile.pack.packer import PackedModel
+from bertile.runtime.card import Card
+from bertile.runtime.jobs import SPEC, Answer, Finish, Job, Prepare, Slot, StageTimes
+
+SLOTS_PER_UNIT = 2  # one runs while the other is filled or emptied
+WAIT_SECONDS = 0.05  # between looks at whether to go on waiting
+CLOSING_SECONDS = 2.0  # for runs under way when a card is closed
+POWERLESS_SECONDS = 5.0  # for a thread to come back from XRT when an emulated card has lost its power
+
+
+class CardFailure(Exception):
+    """Ends the pipeline: the error is of the card, not of one request."""
+
+    def __init__(self, error: DeviceError):
+        super().__init__(str(error))
+        self.error = error
+
+
+class Pipeline:
+    """Launches of one model on every unit of a card. Everything that threads share is guarded by `changed`."""
+
+    def __init__(self, card: Card, packed: PackedModel, trace: bool = False, slots_per_unit: int = SLOTS_PER_UNIT):
+        """The model must be on the card. trace: answers have every layer, else the last. Raises DeviceError."""
+        self.card, self.changed = card, threading.Condition()
+        self.error: DeviceError | None = None  # of the card, or that it was closed: no more requests
+        self.failed = False
+        self.closing_ends: float | None = None
+        self.slots: list[Slot] = []
+        self.free: deque[Slot] = deque()
+        self.waiting: deque[Job] = deque()
+        self.starting: Job | None = None
+        self.flying: deque[tuple[Job, Slot]] = deque()
+        self.calls: dict[str, float] = {}  # calls of XRT that should return at once, and since when they have not
+        self.unit_ends: dict[str, float] = {}
+        try:
+            for unit in card.units * slots_per_unit:
+                self.slots.append(Slot(card, unit, packed, trace))
+        except BaseException:
+            self._close_slots()
+            raise
+        self.free.extend(self.slots)
+        self.threads = [
+            threading.Thread(target=work, name=f"bertile {work.__name__}", daemon=True)
+            for work in (self._start_all, self._collect_all, self._watch)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def submit(self, prepare: Prepare, finish: Finish) -> Future:
+        """A future `Answer` of one launch. prepare() gives sequences [tokens, hidden] int8; finish(rows, launch) makes
+        the value of rows [layers, rows, hidden] int8, a view it must not keep. Raises DeviceError after a failure."""
+        job = Job(prepare, finish)
+        with self.changed:
+            if self.error is not None:
+                raise self.error
+            self.waiting.append(job)
+            self.changed.notify_all()
+        return job.future
+
+    def close(self) -> None:
+        """Fail requests that wait, give those under way a moment, end the threads. A second call does nothing."""
+        with self.changed:
+            self.closing_ends = self.closing_ends or time.perf_counter() + CLOSING_SECONDS
+            self.error = self.error or DeviceError("the card was closed before this request ran")
+            refused, self.waiting = list(self.waiting), deque()
+            self.changed.notify_all()
+        for job in refused:
+            job.settle(error=self.error)
+        self._join(2 * CLOSING_SECONDS)
+        if self._alive() or self._running():
+            self.card.stop(self._running())
+            self._join(POWERLESS_SECONDS)
+            self.card.stop(self._running())  # one that came back to start its run
+            self.card.given_up |= self._alive()
+        self._close_slots()
+
+    def _join(self, seconds: float) -> None:
+        end = time.perf_counter() + seconds
+        for thread in self.threads:
+            thread.join(max(0.0, end - time.perf_counter()))
+
+    def _alive(self) -> bool:
+        return any(thread.is_alive() for thread in self.threads)
+
+    def _running(self) -> list:
+        return [slot.xrt for slot in self.slots if slot.running]
+
+    def _close_slots(self) -> None:
+        self.free.clear()
+        self.card.close_slots([slot.xrt for slot in self.slots])
+        self.slots = []
+
+    @contextmanager
+    def _call(self, name: str) -> Iterator[None]:
+        """Around calls of XRT that wait for nothing but the card's memory; watched."""
+        self.calls[name] = time.perf_counter()
+        try:
+            yield
+        except self.card.extension.CardError as error:
+            raise CardFailure(DeviceError(str(error))) from None
+        finally:
+            del self.calls[name]
+
+    def _start_all(self) -> None:
+        """Thread: prepare and start, as slots become free."""
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.error or (self.waiting and self.free))
+                if self.error:
+                    return
+                job, slot = self.waiting.popleft(), self.free.popleft()
+                self.starting = job
+            started = job.future.set_running_or_notify_cancel() and self._start(job, slot)
+            with self.changed:
+                self.starting = None
+                if started and not self.failed:
+                    self.flying.append((job, slot))
+                elif not started:
+                    self.free.append(slot)
+                self.changed.notify_all()
+
+    def _start(self, job: Job, slot: Slot) -> bool:
+        """Whether the run was started; if not, the future has its error."""
+        try:
+            job.began = time.perf_counter()
+            job.launch = lay_out(job.prepare())
+            slot.fill(job.launch)
+            job.prepared = time.perf_counter()
+            with self._call(f"sending a request to {slot.unit}"):
+                slot.send(job.launch)
+                job.sent = time.perf_counter()
+                slot.start()
+            job.started = time.perf_counter()
+            return True
+        except CardFailure as failure:
+            self._fail(failure.error)
+        except Exception as error:  # of this request alone: too long, or a caller's mistake
+            job.settle(error=error)
+        return False
+
+    def _collect_all(self) -> None:
+        """Thread: finish runs in the order of their start."""
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.flying or (self.error and not self.starting))
+                if not self.flying:
+                    return
+                job, slot = self.flying[0]
+            try:
+                self._await(job, slot)
+                try:
+                    job.settle(self._finish(job, slot))
+                except CardFailure:
+                    raise
+                except Exception as error:  # of this request alone
+                    job.settle(error=error)
+                with self._call(f"preparing {slot.unit} for the next request"):
+                    slot.xrt.clear_status()
+            except CardFailure as failure:
+                self._fail(failure.error)
+                return
+            with self.changed:
+                if self.failed:
+                    return
+                self.flying.popleft()
+                self.free.append(slot)
+                self.changed.notify_all()
+
+    def _await(self, job: Job, slot: Slot) -> None:
+        """Until the run has ended. A unit's time for it counts from the end of the run before."""
+        limit = max(job.started, self.unit_ends.get(slot.unit, 0.0)) + self.card.timeout_s
+        while not slot.wait(WAIT_SECONDS):
+            now = time.perf_counter()
+            if self.closing_ends and now > self.closing_ends:
+                raise CardFailure(DeviceError(f"the card was closed while {slot.unit} ran this request"))
+            if now > limit:
+                late = f"{slot.unit} does not finish: no end after {self.card.timeout_s:g} s"
+                raise CardFailure(DeviceError(late + self.card.advice))
+        self.unit_ends[slot.unit] = time.perf_counter()
+
+    def _finish(self, job: Job, slot: Slot) -> Answer:
+        collected = time.perf_counter()
+        with self._call(f"fetching an answer from {slot.unit}"):
+            slot.fetch(job.launch)
+        fetched = time.perf_counter()
+        try:
+            rows = slot.answer(job.launch)
+        except DeviceError as error:
+            raise (CardFailure(error) if is_lost(slot.status) else error) from None
+        value = job.finish(rows, job.launch)
+        times = StageTimes(
+            queued=job.began - job.submitted,
+            embed=job.prepared - job.began,
+            to_card=job.sent - job.prepared,
+            run=slot.xrt.run_seconds,
+            noticed=collected - job.sent - slot.xrt.run_seconds,
+            from_card=fetched - collected,
+            result=time.perf_counter() - fetched,
+        )
+        cycles = int(SPEC.records["status"].decode(slot.status.tobytes())[0]["engine_cycles"])
+        return Answer(value, times, slot.unit, cycles)
+
+    def _watch(self) -> None:
+        """Thread: fail when a call of XRT does not come back, which no other thread would notice."""
+        while True:
+            with self.changed:
+                if self.changed.wait_for(lambda: self.error, WAIT_SECONDS * 4):
+                    return
+            late = time.perf_counter() - self.card.timeout_s
+            for name, since in list(self.calls.items()):
+                if since < late:
+                    late_by = f"{name} takes more than {self.card.timeout_s:g} s: the card does not answer"
+                    self._fail(DeviceError(late_by + self.card.advice))
+
+    def _fail(self, error: DeviceError) -> None:
+        """Fail every request that has no answer yet, and all to come."""
+        with self.changed:
+            self.error, self.failed = self.error or error, True
+            jobs = [*self.waiting, *(job for job, _ in self.flying), *([self.starting] if self.starting else [])]
+            self.waiting.clear()
+            self.flying.clear()
+            self.changed.notify_all()
+        for job in jobs:
+            job.settle(error=error)
+
+
+def is_lost(status: np.ndarray) -> bool:
+    """Whether a status beat says that the card is of no use any more."""
+    return bool((status == 0xFF).all() or not status.any())

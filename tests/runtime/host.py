@@ -1,0 +1,214 @@
+"""Programs that use the card, for tests: `python host.py SCENARIO XCLBIN MODEL`, one line of JSON at the end.
+
+XRT is never loaded into the process of the tests: it installs signal handlers of its own, and starts processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from bertile.emulation.control import card_processes
+from bertile.errors import BertileError
+from bertile.runtime import Encoder
+
+REQUESTS = 1000
+
+
+def digest(arrays: list[np.ndarray]) -> str:
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+
+
+def requests(count: int, vocabulary: int, limit: int = 100) -> list[np.ndarray]:
+    """Seeded token ids of random lengths; the test makes the same."""
+    rng = np.random.default_rng(11)
+    return [rng.integers(0, vocabulary, rng.integers(1, limit)) for _ in range(count)]
+
+
+def outcome(future) -> str:
+    """ "answered", or why not."""
+    try:
+        future.result(timeout=60)
+        return "answered"
+    except BertileError as error:
+        return str(error)
+
+
+def many(xclbin: Path, model: Path) -> dict:
+    """1,000 requests, submitted by two threads at once."""
+    with Encoder(xclbin, model) as encoder:
+        ids = requests(REQUESTS, encoder.packed.config.vocabulary)
+        futures: dict[int, object] = {}
+
+        def submit(first: int) -> None:
+            for index in range(first, REQUESTS, 2):
+                futures[index] = encoder.submit_tokens([ids[index]])
+
+        threads = [threading.Thread(target=submit, args=(first,)) for first in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        answers = [futures[index].result() for index in range(REQUESTS)]
+    units = Counter(answer.unit for answer in answers)
+    return {"digests": [digest(answer.value) for answer in answers], "units": units}
+
+
+def shared(xclbin: Path, model: Path) -> dict:
+    """Several sequences in a launch, in launches of different sizes."""
+    with Encoder(xclbin, model) as encoder:
+        ids = requests(12, encoder.packed.config.vocabulary)
+        begin = time.perf_counter()
+        answers = [encoder.submit_tokens(ids[:5]).result()]
+        total = time.perf_counter() - begin
+        answers += [encoder.submit_tokens(ids[first:end]).result() for first, end in ((5, 6), (6, 12))]
+        times = vars(answers[0].times)
+    return {
+        "digests": [digest([hidden]) for answer in answers for hidden in answer.value],
+        "times": times,
+        "total": total,
+    }
+
+
+def texts(xclbin: Path, model: Path) -> dict:
+    """Embeddings of texts through each way to ask for them."""
+    lines = ["A man plays the guitar.", "Shares fell.", "Someone plays music.", "The market lost."]
+    with Encoder(xclbin, model) as encoder:
+        plain = encoder.encode(lines)
+        detailed = [encoding.embedding for encoding in encoder.encode_detailed(lines)]
+
+        async def ask() -> list:
+            return await asyncio.gather(*(encoder.encode_async(line) for line in lines))
+
+        awaited = [encoding.embedding for encoding in asyncio.run(ask())]
+        info = encoder.info
+        empty = encoder.encode([]).shape
+    return {
+        "plain": plain.tolist(),
+        "detailed_equal": np.array_equal(plain, detailed),
+        "awaited_off": float(np.abs(plain - awaited).max()),
+        "emulated": info.emulated,
+        "units": info.units,
+        "empty": empty,
+    }
+
+
+def rounds(xclbin: Path, model: Path) -> dict:
+    """Open, run, close, a hundred times: memory and file descriptors after 20 and after 100."""
+    seen = []
+    for number in range(100):
+        with Encoder(xclbin, model) as encoder:
+            encoder.submit_tokens([np.arange(40) % 50]).result()
+        if number in (19, 99):
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            seen.append([len(os.listdir("/proc/self/fd")), pages * resource.getpagesize()])
+    return {"seen": seen, "cards": card_processes()}
+
+
+def mistakes(xclbin: Path, model: Path) -> dict:
+    """Requests that are wrong fail alone."""
+    with Encoder(xclbin, model) as encoder:
+        ids = requests(3, encoder.packed.config.vocabulary)
+        futures = [
+            encoder.submit_tokens([ids[0]]),
+            encoder.submit_tokens([np.zeros(513, int)]),
+            encoder.submit_tokens([ids[1]]),
+            encoder.submit_tokens([]),
+            encoder.submit_tokens([np.array([5, 61])]),
+            encoder.submit_tokens([ids[2]]),
+        ]
+        said = [outcome(future) for future in futures]
+    return {"said": said}
+
+
+def lost(xclbin: Path, model: Path) -> dict:
+    """The card's process is killed while requests are under way; then the card is opened anew."""
+    with Encoder(xclbin, model) as encoder:
+        ids = requests(60, encoder.packed.config.vocabulary)
+        futures = [encoder.submit_tokens([item]) for item in ids]
+        futures[3].result()
+        for process in card_processes():
+            os.kill(process, signal.SIGKILL)
+        said = [outcome(future) for future in futures]
+        return {"said": said, **afterwards(encoder, ids[0])}
+
+
+def stopped(xclbin: Path, model: Path) -> dict:
+    """The same with a card that stops answering: XRT's calls do not return."""
+    with Encoder(xclbin, model, timeout_s=1.5) as encoder:
+        ids = requests(60, encoder.packed.config.vocabulary)
+        futures = [encoder.submit_tokens([item]) for item in ids]
+        futures[3].result()
+        for process in card_processes():
+            os.kill(process, signal.SIGSTOP)
+        said = [outcome(future) for future in futures]
+        return {"said": said, **afterwards(encoder, ids[0])}
+
+
+def hanging(xclbin: Path, model: Path) -> dict:
+    """A unit that never finishes a launch (the caller sets the fault)."""
+    with Encoder(xclbin, model, timeout_s=1.5) as encoder:
+        ids = requests(30, encoder.packed.config.vocabulary)
+        said = [outcome(future) for future in [encoder.submit_tokens([item]) for item in ids]]
+        return {"said": said, **afterwards(encoder, ids[0])}
+
+
+def afterwards(encoder: Encoder, ids: np.ndarray) -> dict:
+    """What a failed encoder says, and what it does after a reset."""
+    try:
+        encoder.submit_tokens([ids])
+        refusal = ""
+    except BertileError as error:
+        refusal = str(error)
+    encoder.reset()
+    return {"refusal": refusal, "after": outcome(encoder.submit_tokens([ids])), "cards": len(card_processes())}
+
+
+def endless(xclbin: Path, model: Path) -> dict:
+    """Requests until somebody interrupts."""
+    with Encoder(xclbin, model) as encoder:
+        ids = requests(1000, encoder.packed.config.vocabulary)
+        print("running", flush=True)
+        while True:
+            for future in [encoder.submit_tokens([item]) for item in ids]:
+                future.result()
+
+
+def opened(xclbin: Path, model: Path) -> dict:
+    """Open and wait for a line on standard input."""
+    with Encoder(xclbin, model):
+        print("running", flush=True)
+        sys.stdin.readline()
+    return {}
+
+
+SCENARIOS = (many, shared, texts, rounds, mistakes, lost, stopped, hanging, endless, opened)
+
+
+def main() -> int:
+    scenario, xclbin, model = sys.argv[1:]
+    try:
+        result = {scenario.__name__: scenario for scenario in SCENARIOS}[scenario](Path(xclbin), Path(model))
+    except BertileError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
