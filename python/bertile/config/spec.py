@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,7 +45,7 @@ class Record:
     bytes: int
     fields: tuple[Field, ...]
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype:
         return np.dtype(
             {
@@ -56,14 +56,20 @@ class Record:
             }
         )
 
+    @cached_property
+    def limits(self) -> dict[str, tuple[int, int]]:
+        """Smallest and largest value of each field."""
+        info = {name: np.iinfo(self.dtype[name]) for name in self.dtype.names}
+        return {name: (int(limits.min), int(limits.max)) for name, limits in info.items()}
+
     def encode(self, **values: int) -> bytes:
         """Bytes of one record. Raises ValueError for an unknown field or a value that does not fit it."""
         record = np.zeros(1, self.dtype)
         for name, value in values.items():
-            if name not in self.dtype.names:
+            if name not in self.limits:
                 raise ValueError(f"record {self.name} has no field {name}")
-            limits = np.iinfo(self.dtype[name])
-            if not limits.min <= value <= limits.max:
+            low, high = self.limits[name]
+            if not low <= value <= high:
                 raise ValueError(f"{self.name}.{name}: {value} does not fit {self.dtype[name]}")
             record[name] = value
         return record.tobytes()

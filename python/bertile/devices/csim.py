@@ -59,5 +59,5 @@ class CsimEncoder:
         )
         if failed:
             raise DeviceError(f"C-simulation: {error.value.decode()}")
-        check_status(status)
+        check_status(status.tobytes())
         return from_words(output)

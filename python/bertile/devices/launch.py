@@ -114,9 +114,9 @@ def code_name(section: str, code: int) -> str:
     return names.get(int(code), str(code))
 
 
-def check_status(status: np.ndarray) -> None:
-    """Raise DeviceError for the error that a kernel or its engine reported in the status beat [64] uint8."""
-    record = SPEC.records["status"].decode(status.tobytes())[0]
+def check_status(status: bytes) -> np.void:
+    """The decoded status beat. Raises DeviceError for the error that a kernel or its engine reported in it."""
+    record = SPEC.records["status"].decode(status)[0]
     if record["spec_digest"] != SPEC.digest_word:
         raise DeviceError(
             f"the kernel was built for spec {int(record['spec_digest']):016x}, this program has {SPEC.digest_word:016x}"
@@ -125,3 +125,4 @@ def check_status(status: np.ndarray) -> None:
         raise DeviceError(f"the engine reports error {code_name('engine_error', record['engine_error'])}")
     if record["error"] != SPEC.error.none:
         raise DeviceError(f"the kernel reports error {code_name('error', record['error'])}")
+    return record

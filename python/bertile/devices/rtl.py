@@ -184,7 +184,7 @@ class RtlEncoder:
         images = [self.packed.program, self.packed.weights, self.packed.parameters, table, words, output, status]
         buffers = Buffers(*(array.ctypes.data for array in images))
         self.launch(buffers, self.take_waves(launch.row_blocks))
-        check_status(status)
+        check_status(status.tobytes())
         return from_words(output)
 
     def take_waves(self, row_blocks: int) -> WaveRange:

@@ -48,7 +48,7 @@ class HeadSimulation:
         logits = np.zeros((sequences, SPEC.packet.beat_bytes // 4), "<i4")
         status = np.zeros(SPEC.packet.beat_bytes, np.uint8)
         self.kernel(*(array.ctypes.data for array in (table, words, logits, status)))
-        check_status(status)
+        check_status(status.tobytes())
         digest = int.from_bytes(status[-STATUS_DIGEST_BYTES:].tobytes(), "little")
         if digest != self.fixed.digest_word:
             raise DeviceError(f"the kernel is of head {digest:016x}, the file is head {self.fixed.digest_word:016x}")

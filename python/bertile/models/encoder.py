@@ -76,7 +76,7 @@ class Embeddings:
         """Input of layer 0: [tokens, hidden] float32 for token_ids [tokens] int."""
         x = self.word[token_ids]
         x += self.position[: len(token_ids)]  # from here in place: this is most of what a request costs the host
-        x -= x.mean(axis=1, keepdims=True)
+        x -= (np.einsum("ij->i", x) / x.shape[1])[:, None]
         variance = np.einsum("ij,ij->i", x, x) / x.shape[1]
         x *= (1 / np.sqrt(variance + self.norm_epsilon))[:, None].astype(np.float32)
         x *= self.norm.gain

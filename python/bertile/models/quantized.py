@@ -94,4 +94,4 @@ def quantize_input(x: np.ndarray, input_scale: np.ndarray) -> np.ndarray:
 
 def dequantize_output(y: np.ndarray, output_scale: np.ndarray) -> np.ndarray:
     """A layer's output [tokens, hidden] int8 as float32; output_scale [hidden] of that layer."""
-    return y.astype(np.float32) * output_scale
+    return np.multiply(y, output_scale, dtype=np.float32)

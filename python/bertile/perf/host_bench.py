@@ -13,7 +13,6 @@ import platform
 import statistics
 import tempfile
 import time
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from bertile.text import random_sequences
 SHAPE, TOKENS = "bert-base", 128
 SINGLE, QUEUED, WARM = 200, 300, 20
 RUN_MILLISECONDS = 5  # how long the emulated card takes for a launch
+Span = tuple[float, float]
 STAGES = tuple(StageTimes.__dataclass_fields__)
 
 
@@ -63,38 +63,42 @@ def measure_single(encoder: Encoder, ids: np.ndarray) -> dict:
 
 
 def measure_queued(encoder: Encoder, ids: np.ndarray) -> dict:
-    """All at once: how busy the units are while requests queue."""
-    spans: list[tuple[str, float, float]] = []
-
-    def note(future: Future) -> None:
-        answer, now = future.result(), time.perf_counter()
-        after = answer.times.noticed + answer.times.from_card + answer.times.result
-        spans.append((answer.unit, now - after - answer.times.run, now - after))
-
+    """All at once: how much of the host's work happens while a unit runs."""
     begin = time.perf_counter()
-    futures = []
-    for _ in range(QUEUED):
-        futures.append(encoder.submit_tokens([ids]))
-        futures[-1].add_done_callback(note)
-    answers = [future.result() for future in futures]
+    answers = [future.result() for future in [encoder.submit_tokens([ids]) for _ in range(QUEUED)]]
     wall = time.perf_counter() - begin
-    busy = {unit: covered([span[1:] for span in spans if span[0] == unit]) for unit in encoder.info.units}
+    runs = merged([span(answer, "run") for answer in answers])
+    work = [span(answer, stage) for answer in answers for stage in ("embed", "result")]
     return {
         "requests": QUEUED,
         "wall_seconds": wall,
         "requests_per_second": QUEUED / wall,
-        "units_busy": sum(busy.values()) / (len(busy) * wall),
+        "host_work_overlapped": sum(inside(one, runs) for one in work) / sum(last - first for first, last in work),
         "stages": stage_table(answers),
     }
 
 
-def covered(spans: list[tuple[float, float]]) -> float:
-    """Seconds that lie in at least one span."""
-    total, end = 0.0, -np.inf
+def span(answer: Answer, stage: str) -> Span:
+    """From when until when a stage of a request lasted."""
+    before = STAGES[1 : STAGES.index(stage)]  # `queued` lies before its preparation
+    first = answer.began + sum(getattr(answer.times, name) for name in before)
+    return first, first + getattr(answer.times, stage)
+
+
+def merged(spans: list[Span]) -> list[Span]:
+    """The same time without overlaps."""
+    result: list[Span] = []
     for first, last in sorted(spans):
-        total += max(0.0, last - max(first, end))
-        end = max(end, last)
-    return total
+        if result and first <= result[-1][1]:
+            result[-1] = (result[-1][0], max(last, result[-1][1]))
+        else:
+            result.append((first, last))
+    return result
+
+
+def inside(one: Span, spans: list[Span]) -> float:
+    """Seconds of a span that lie in others, which do not overlap."""
+    return sum(max(0.0, min(one[1], last) - max(one[0], first)) for first, last in spans)
 
 
 def measure() -> dict:

@@ -20,6 +20,7 @@ from bertile.pack.packer import PackedModel
 from bertile.runtime.extension import find_xclbin, load_extension, prepare_environment
 
 SPEC = load_spec()
+ONES, ZEROS = b"\xff" * SPEC.packet.beat_bytes, bytes(SPEC.packet.beat_bytes)
 IMAGES = ("program", "weights", "parameters")
 # Seconds for runs to end once an emulated card has lost its power.
 POWER_OFF_SECONDS = 10.0
@@ -28,6 +29,10 @@ POWER_OFF_SECONDS = 10.0
 abandoned: list[object] = []
 # Emulated launches take as long as their simulation.
 CARD_SECONDS, EMULATED_SECONDS = 10.0, 600.0
+
+
+class CardLostError(DeviceError):
+    """The card is of no use any more."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ class Card:
                 self.stop([slot])
                 raise DeviceError(f"{unit.instance} does not answer: no end after {self.timeout_s:g} s{self.advice}")
             self._call(slot.fetch, beat)
-            check_answer(slot.status, unit.instance)
+            check_answer(slot.status.tobytes(), unit.instance)
         finally:
             self.close_slots([slot])
 
@@ -188,10 +193,10 @@ def empty_launch() -> bytes:
     return header + entry.ljust(SPEC.packet.beat_bytes, b"\0")
 
 
-def check_answer(status: np.ndarray, unit: str) -> None:
-    """Raise DeviceError for what a status beat [64] uint8 says, or for one that no kernel wrote."""
-    if (status == 0xFF).all():
-        raise DeviceError(f"the card was lost: {unit} answers with ones only, as an empty PCIe slot does")
-    if not status.any():
-        raise DeviceError(f"{unit} ended without leaving a status")
-    check_status(status)
+def check_answer(status: bytes, unit: str) -> np.void:
+    """The decoded status beat. Raises CardLostError for one that no kernel wrote, DeviceError for what one says."""
+    if status == ONES:
+        raise CardLostError(f"the card was lost: {unit} answers with ones only, as an empty PCIe slot does")
+    if status == ZEROS:
+        raise CardLostError(f"{unit} ended without leaving a status")
+    return check_status(status)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bertile.devices.launch import Launch
 from bertile.pack.packer import PackedModel
 from bertile.runtime.card import Card
 from bertile.runtime.pipeline import Pipeline
@@ -38,7 +37,7 @@ class XrtEncoder:
         return self.pipelines[trace]
 
     def _submit(self, sequences: list[np.ndarray], trace: bool) -> Future:
-        return self._pipeline(trace).submit(lambda: sequences, copy_rows)
+        return self._pipeline(trace).submit(lambda: sequences, lambda rows, launch: rows.copy())
 
     def run(self, sequences: list[np.ndarray]) -> np.ndarray:
         """[layers, rows, hidden] int8 of one launch, on the next unit. Raises DeviceError, CapacityError."""
@@ -60,8 +59,3 @@ class XrtEncoder:
             pipeline.close()
         self.pipelines = {}
         self.card.close()
-
-
-def copy_rows(rows: np.ndarray, launch: Launch) -> np.ndarray:
-    """The rows, out of the buffers of the card."""
-    return rows.copy()

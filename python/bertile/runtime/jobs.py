@@ -49,9 +49,11 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class Answer:
-    """value: what `finish` made of the output; unit: which one ran it; engine_cycles: 0 where they are not counted."""
+    """value: what `finish` made of the output; began: when its preparation began, by `time.perf_counter`; unit: which
+    one ran it; engine_cycles: 0 where they are not counted."""
 
     value: Any
+    began: float
     times: StageTimes
     unit: str
     engine_cycles: int
@@ -118,11 +120,11 @@ class Slot:
     def fetch(self, launch: Launch) -> None:
         self.xrt.fetch(self.size(launch))
 
-    def answer(self, launch: Launch) -> np.ndarray:
-        """What was fetched, checked: [layers, rows, hidden] int8, a view that holds until the slot is used again.
+    def check(self) -> int:
+        """Clock cycles of the engine, from the status. Raises as `check_answer`."""
+        return int(check_answer(self.status.tobytes(), self.unit)["engine_cycles"])
 
-        Raises DeviceError for the error that the kernel reports.
-        """
-        check_answer(self.status, self.unit)
+    def rows(self, launch: Launch) -> np.ndarray:
+        """What was fetched: [layers, rows, hidden] int8, perhaps the buffer itself."""
         shape = (self.layers, launch.row_blocks, self.packed.config.hidden, SPEC.word.tokens)
         return from_words(self.output[: self.size(launch)].reshape(shape))

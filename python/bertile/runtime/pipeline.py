@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-import numpy as np
-
 from bertile.devices.launch import lay_out
 from bertile.errors import DeviceError
 from bertile.pack.packer import PackedModel
-from bertile.runtime.card import Card
-from bertile.runtime.jobs import SPEC, Answer, Finish, Job, Prepare, Slot, StageTimes
+from bertile.runtime.card import Card, CardLostError
+from bertile.runtime.jobs import Answer, Finish, Job, Prepare, Slot, StageTimes
 
 SLOTS_PER_UNIT = 2  # one runs while the other is filled or emptied
 WAIT_SECONDS = 0.05  # between looks at whether to go on waiting
@@ -67,7 +65,7 @@ class Pipeline:
 
     def submit(self, prepare: Prepare, finish: Finish) -> Future:
         """A future `Answer` of one launch. prepare() gives sequences [tokens, hidden] int8; finish(rows, launch) makes
-        the value of rows [layers, rows, hidden] int8, a view it must not keep. Raises DeviceError after a failure."""
+        the value of rows [layers, rows, hidden] int8, which it must not keep. Raises DeviceError after a failure."""
         job = Job(prepare, finish)
         with self.changed:
             if self.error is not None:
@@ -203,10 +201,10 @@ class Pipeline:
             slot.fetch(job.launch)
         fetched = time.perf_counter()
         try:
-            rows = slot.answer(job.launch)
-        except DeviceError as error:
-            raise (CardFailure(error) if is_lost(slot.status) else error) from None
-        value = job.finish(rows, job.launch)
+            cycles = slot.check()
+        except CardLostError as error:
+            raise CardFailure(error) from None
+        value = job.finish(slot.rows(job.launch), job.launch)
         times = StageTimes(
             queued=job.began - job.submitted,
             embed=job.prepared - job.began,
@@ -216,8 +214,7 @@ class Pipeline:
             from_card=fetched - collected,
             result=time.perf_counter() - fetched,
         )
-        cycles = int(SPEC.records["status"].decode(slot.status.tobytes())[0]["engine_cycles"])
-        return Answer(value, times, slot.unit, cycles)
+        return Answer(value, job.began, times, slot.unit, cycles)
 
     def _watch(self) -> None:
         """Thread: fail when a call of XRT does not come back, which no other thread would notice."""
@@ -241,8 +238,3 @@ class Pipeline:
             self.changed.notify_all()
         for job in jobs:
             job.settle(error=error)
-
-
-def is_lost(status: np.ndarray) -> bool:
-    """Whether a status beat says that the card is of no use any more."""
-    return bool((status == 0xFF).all() or not status.any())
