@@ -1,4 +1,4 @@
-"""`python -m bertile.report.performance`: docs/performance.md from docs/results/rtl.json."""
+"""`python -m bertile.report.performance`: docs/performance.md from docs/results/rtl.json and host.json."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import sys
 
 from bertile.config.paths import ROOT
+from bertile.report.host import host_lines
 
 SOURCE = ROOT / "docs" / "results" / "rtl.json"
+HOST_SOURCE = ROOT / "docs" / "results" / "host.json"
 TARGET = ROOT / "docs" / "performance.md"
 PARTS = ("compute", "drain", "ddr", "layernorm", "latency", "launch", "finish")
 
@@ -54,7 +56,7 @@ def part_rows(studies: list[dict]) -> list[str]:
     return rows
 
 
-def render(results: dict) -> str:
+def render(results: dict, host: dict) -> str:
     """The page."""
     studies, machine, ddr = results["studies"], results["machine"], results["target"]["ddr"]
     clocks = " and ".join(str(clock) for clock in results["clocks_megahertz"])
@@ -62,9 +64,12 @@ def render(results: dict) -> str:
     worst = max(abs(launch["estimate_error"]) for launch in launches)
     speeds = [study["simulation"] for study in studies if "simulation" in study]
     lines = [
-        "# Cycles",
+        "# Performance",
         "",
-        "<!-- Generated from docs/results/rtl.json by `python -m bertile.report.performance`; do not edit. -->",
+        "<!-- Generated from docs/results/{rtl,host}.json by `python -m bertile.report.performance`; do not edit. -->",
+        "",
+        "How many cycles the card takes, and what [the host adds](#the-hosts-share). Beside CPUs:",
+        "[latency](latency.md).",
         "",
         "**No board was used.** Cycles are counted in the emulated compute unit: the RTL engine under Verilator, clock",
         "by clock, with the HLS vector stages around it. What the stages and the memory cost is assumed, not measured",
@@ -124,12 +129,13 @@ def render(results: dict) -> str:
         "|---|---|---|---|---|---|---|",
         *matrix_rows(results),
         "",
+        *host_lines(host),
     ]
     return "\n".join(lines)
 
 
 def main() -> int:
-    TARGET.write_text(render(json.loads(SOURCE.read_text())))
+    TARGET.write_text(render(json.loads(SOURCE.read_text()), json.loads(HOST_SOURCE.read_text())))
     return 0
 
 
