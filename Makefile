@@ -6,7 +6,7 @@ ENVIRONMENT := $(VENV)/.environment
 PACKAGE := $(VENV)/.package
 export CXX
 .DEFAULT_GOAL := help
-.PHONY: help setup spec csim emu demo test rtl area lint bench hw hw_emu csynth clean distclean
+.PHONY: help setup spec csim emu pynq demo test rtl area lint bench hw hw_emu csynth clean distclean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,21 @@ csim: setup  ## Build the C-simulation library
 emu: setup  ## Build the emulated U200: ENGINE=csim, or rtl for the Verilated engine
 	$(PY) -m bertile.emulation --engine $(or $(ENGINE),csim)
 
+PYNQ := build/pynq/venv
+PYNQ_PIP := $(PYNQ)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
+
+pynq: $(PYNQ)/.environment  ## Install PYNQ 3.0.1 for host/pynq into build/pynq/venv (Python 3.11 or 3.12)
+
+$(PYNQ)/.environment: host/pynq/requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
+	  { echo "error: PYNQ needs Python 3.11 or 3.12, $$($(PYTHON) -V) found; try make pynq PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv --clear $(PYNQ)
+	$(PYNQ_PIP) $$(grep -o '^setuptools==[^ ]*' $<)
+	$(PYNQ_PIP) --no-build-isolation -r $<
+	@printf '%s\n' '$(CURDIR)/python' '$(CURDIR)/host/pynq' > \
+	  $$($(PYNQ)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/bertile.pth
+	@touch $@
+
 demo: setup  ## Prune, quantize, pack and run the embedded MiniLM on the C-simulation
 	$(PY) -m bertile.demo
 
@@ -62,9 +77,9 @@ bench: setup  ## Measure packing, C-simulation and, with GLUE=FOLDER, accuracy
 	$(PY) -m bertile.perf.bench $(if $(GLUE),--data $(GLUE))
 
 VITIS = @$(PY) -m bertile.vitis $@ --target '$(or $(TARGET),u200)' --engine '$(or $(ENGINE),rtl)' \
-  $(if $(CLOCK),--clock '$(CLOCK)') $(if $(filter-out 0,$(HEAD)),--head) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
+  $(if $(CLOCK),--clock '$(CLOCK)') $(if $(HEAD),--head '$(HEAD)') $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
 
-hw: setup  ## Build the bitstream with Vitis 2022.1: TARGET=u200 ENGINE=rtl|hls; DRY_RUN=1 only prints the commands
+hw: setup  ## Build the bitstream with Vitis 2022.1: TARGET=u200 ENGINE=rtl|hls HEAD=FOLDER; DRY_RUN=1 only prints
 	$(VITIS)
 
 hw_emu: setup  ## The same for Vitis hardware emulation

@@ -133,11 +133,10 @@ def add_kernel(core: ElementTree.Element, kernel: Kernel, instances: list[tuple[
         core, "kernel", name=kernel.name, language="c", vlnv=f"bertile:hls:{kernel.name}:1.0", attributes="",
         preferredWorkGroupSizeMultiple="0", workGroupSize="1", interrupt="false", hwControlProtocol=kernel.control,
     )  # fmt: skip
-    ports = ElementTree.SubElement(element, "ports")
 
     def add_port(name: str, mode: str, size: int, bits: int) -> None:
         kind = {"portType": "addressable", "range": hex(size), "base": "0x0"} if size else {"portType": "stream"}
-        ElementTree.SubElement(ports, "port", name=name, mode=mode, dataWidth=str(bits), **kind)
+        ElementTree.SubElement(element, "port", name=name, mode=mode, dataWidth=str(bits), **kind)
 
     for bundle in kernel.memory_ports:
         add_port(memory_port(bundle), "master", (1 << 64) - 1, DATA_BITS)

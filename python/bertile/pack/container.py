@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 
 from bertile.config.spec import load_spec
 from bertile.errors import FormatError
+from bertile.files import give_usual_mode
 from bertile.models.encoder import Embeddings, EncoderConfig, Norm
-from bertile.models.folder import give_usual_mode
 from bertile.pack.packer import PackedModel, ProgramVariant
 from bertile.pack.program import Extent, LayerImages
 

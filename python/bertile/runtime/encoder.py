@@ -58,6 +58,17 @@ def plan_launches(lengths: Sequence[int], units: int) -> list[list[int]]:
     return groups
 
 
+def embed_requests(packed: PackedModel, sequences: list[np.ndarray]) -> list[np.ndarray]:
+    """What goes to the card, [tokens, hidden] int8, of token ids [tokens]. Raises CapacityError for wrong ones."""
+    limit, vocabulary = token_limit(packed.config), packed.config.vocabulary
+    for ids in sequences:
+        if not 1 <= len(ids) <= limit:
+            raise CapacityError(f"{len(ids)} tokens: this model takes 1 to {limit}")
+        if ids.min() < 0 or ids.max() >= vocabulary:
+            raise CapacityError(f"token ids {ids.min()} to {ids.max()}: the vocabulary has {vocabulary}")
+    return [embed_tokens(packed, ids) for ids in sequences]
+
+
 class Encoder:
     """A packed model on a card, ready for texts. Use it in a `with` statement, or call `close`.
 
@@ -108,21 +119,12 @@ class Encoder:
 
         The future raises CapacityError when they do not fit a launch, DeviceError when the card fails.
         """
-        prepare = partial(self._embed, [np.asarray(ids) for ids in sequences])
+        prepare = partial(embed_requests, self.packed, [np.asarray(ids) for ids in sequences])
         return self._pipeline.submit(prepare, self._hidden_states)
 
     def submit(self, text: str) -> Future:
         """A text in a launch of its own: a future `Answer`, as `submit_tokens`. The lowest latency."""
         return self.submit_tokens(self.tokenize([text]))
-
-    def _embed(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
-        limit, vocabulary = token_limit(self.packed.config), self.packed.config.vocabulary
-        for ids in sequences:
-            if not 1 <= len(ids) <= limit:
-                raise CapacityError(f"{len(ids)} tokens: this model takes 1 to {limit}")
-            if ids.min() < 0 or ids.max() >= vocabulary:
-                raise CapacityError(f"token ids {ids.min()} to {ids.max()}: the vocabulary has {vocabulary}")
-        return [embed_tokens(self.packed, ids) for ids in sequences]
 
     def _hidden_states(self, rows: np.ndarray, launch: Launch) -> list[np.ndarray]:
         scale = self.packed.output_scale[-1]
