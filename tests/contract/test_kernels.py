@@ -12,18 +12,19 @@ from dataclasses import replace
 import pytest
 
 from bertile.codegen.views import sizes
-from bertile.config.kernels import ENCODER, ENGINE, load_link
+from bertile.config.kernels import ENCODER, ENGINE, HEAD, load_kernels, load_link
 from bertile.config.paths import HLS_DIR, ROOT, RTL_DIR
 from bertile.config.spec import load_spec
 from bertile.devices.verilate import rtl_sources, verilator_root
+from bertile.head.folder import KERNEL_SOURCE
 from bertile.vitis.crosscheck import check_hls, check_link, check_packaging, check_rtl, rtl_ports
 from bertile.vitis.flow import make_build, package_step
 from bertile.vitis.sources import PACKAGE_SCRIPT, hls_sources
-from bertile.vitis.views import HEAD, config_path, head_config, wrapper_path
+from bertile.vitis.views import config_path, wrapper_path
 
 LINK = load_link("u200")
 CONSTANTS = {"".join(part.capitalize() for part in name.split("_")): value for name, value in sizes(load_spec())}
-HLS_KERNELS = [kernel for kernel in LINK.kernels.values() if kernel.language != "rtl"]
+HLS_KERNELS = [kernel for kernel in load_kernels().values() if kernel.language != "rtl"]
 ENGINE_SV = (RTL_DIR / "src" / "bertile_engine.sv").read_text()
 CONFIG = config_path("u200").read_text()
 
@@ -67,7 +68,7 @@ def test_rtl_engine():
 def test_packaged_module():
     path = wrapper_path()
     assert check_rtl(LINK.kernels[ENGINE], path.stem, path.read_text(), {}) == []
-    step = package_step(make_build("hw", "u200", "rtl", False, None), LINK.kernels[ENGINE])
+    step = package_step(make_build("hw", "u200", "rtl", None, None), LINK.kernels[ENGINE])
     assert check_packaging(LINK.kernels[ENGINE], step.command, PACKAGE_SCRIPT.read_text()) == []
 
 
@@ -136,6 +137,29 @@ def test_changed_source_is_noticed(old, new, complaint):
     header, sources = texts(kernel)
     found = check_hls(kernel, header, changed(sources, old, new), type_bits())
     assert re.search(complaint, "\n".join(found))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("const bertile::Word* words", "const bertile::Beat* words", "words is pointer bertile::Beat read"),
+        ("bertile::Beat* logits", "const bertile::Beat* logits", "logits is pointer bertile::Beat read"),
+        ("bertile::Beat* status", "bertile::Beat* state", "parameters .*state"),
+        ("port = words bundle = gmem1", "port = words bundle = gmem0", "the pragma of words"),
+        ("#pragma HLS INTERFACE m_axi port = logits bundle = gmem0 offset = slave\n", "", "the pragma of logits"),
+        ("INTERFACE s_axilite port = return", "INTERFACE ap_ctrl_none port = return", "means ap_ctrl_none"),
+    ],
+)
+def test_changed_head_is_noticed(old, new, complaint):
+    kernel = LINK.optional[HEAD]
+    header, sources = (re.sub(r",\s+", ", ", text) for text in texts(kernel))
+    assert check_hls(kernel, header, sources, type_bits()) == []
+    found = check_hls(kernel, header.replace(old, new), changed(sources, old, new), type_bits())
+    assert re.search(complaint, "\n".join(found))
+
+
+def test_built_head_is_compiled_with_the_source_of_the_spec():
+    assert ROOT / LINK.optional[HEAD].source == KERNEL_SOURCE
 
 
 def test_signatures_that_differ_are_noticed():
@@ -218,7 +242,7 @@ def test_unequal_widths_and_an_unknown_bank_are_noticed():
     ],
 )
 def test_changed_packaging_is_noticed(change_command, change_script, complaint):
-    step = package_step(make_build("hw", "u200", "rtl", False, None), LINK.kernels[ENGINE])
+    step = package_step(make_build("hw", "u200", "rtl", None, None), LINK.kernels[ENGINE])
     old, new = change_command or ("", "")
     command = [new if word == old else word for word in step.command]
     script = PACKAGE_SCRIPT.read_text()
@@ -228,8 +252,8 @@ def test_changed_packaging_is_noticed(change_command, change_script, complaint):
 
 def test_optional_kernel_is_linked_by_a_configuration_of_its_own():
     """With memory ports of its unit's bank, in that bank's region."""
-    kernel = replace(LINK.kernels[ENCODER], name=HEAD, streams=(), arguments=LINK.kernels[ENCODER].arguments[:2])
-    assert head_config(LINK, kernel).splitlines()[1:] == [
+    assert config_path("u200", HEAD).name == "u200_head.cfg"
+    assert config_path("u200", HEAD).read_text().splitlines()[1:] == [
         "[connectivity]",
         "nk=bertile_head:3:head_1.head_2.head_3",
         "",
@@ -245,4 +269,8 @@ def test_optional_kernel_is_linked_by_a_configuration_of_its_own():
         "sp=head_3.m_axi_gmem0:DDR[3]",
         "sp=head_3.m_axi_gmem1:DDR[3]",
     ]
-    assert config_path("u200", HEAD).name == "u200_head.cfg"
+
+
+def test_optional_kernel_is_in_no_link_by_itself():
+    assert (list(LINK.kernels), list(LINK.optional)) == ([ENCODER, ENGINE], [HEAD])
+    assert "head" not in CONFIG

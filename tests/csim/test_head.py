@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import ctypes
 import dataclasses
 import math
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 
 from bertile.config.spec import load_spec
+from bertile.devices.build import FLAGS, ap_types, compiler
 from bertile.devices.launch import Launch, encode_launch, lay_out, to_words
 from bertile.errors import DeviceError, FormatError
 from bertile.head import build as building
@@ -18,6 +22,7 @@ from bertile.head.convert import convert
 from bertile.head.csim import HeadSimulation, classify_sequences, real_logits
 from bertile.head.evaluate import compare_head, tolerance_of
 from bertile.head.fixed import error_bound, fixed_logits, pool, quantize_head
+from bertile.head.folder import head_includes, head_sources
 from bertile.head.model import Head
 from bertile.head.train import float_logits, pool_states
 
@@ -85,6 +90,26 @@ def test_a_mean_is_the_nearest_step(pair):
             assert logit == round(math.tanh(steps / 128) * 4096) << 4
             shown += steps != 0
     assert shown > 30
+
+
+def test_what_a_link_compiles_has_the_weights(pair, tmp_path):
+    """As synthesis sees the sources: numbers from headers, no folder of weights; the same logits."""
+    packed = pair("heads of 32").packed
+    simulation = HeadSimulation(make_head(packed.config.hidden, 7, 3, "mean", 0.3), packed)
+    sources, includes = head_sources(simulation.build.folder), head_includes(simulation.build.folder)
+    # The free headers of ap_fixed refuse to be synthesized: they come first.
+    start = tmp_path / "start.hpp"
+    start.write_text('#include "ap_fixed.h"\n#include "ap_int.h"\n#include "hls_stream.h"\n#define __SYNTHESIS__\n')
+    command = [*compiler(), *FLAGS, "-w", "-shared", "-include", str(start), "-isystem", str(ap_types())]
+    command += [*(f"-I{folder}" for folder in includes), *map(str, sources), "-o", str(tmp_path / "head.so")]
+    subprocess.run(command, check=True, timeout=300)
+    linked = copy.copy(simulation)
+    linked.kernel = ctypes.CDLL(str(tmp_path / "head.so")).bertile_head
+    linked.kernel.argtypes, linked.kernel.restype = simulation.kernel.argtypes, None
+    launch, _ = hidden_states(simulation.fixed.hidden)
+    expected = simulation.run(launch, launch.rows)
+    assert len(np.unique(expected)) > expected.size // 2
+    np.testing.assert_array_equal(linked.run(launch, launch.rows), expected)
 
 
 def test_extreme_means_give_the_same_bits(simulation):

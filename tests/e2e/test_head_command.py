@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bertile.head import evaluate
+from bertile.head.folder import HeadFolder, open_head_folder
 from bertile.head.model import load_head
 
 from .conftest import GLUE, bertile, succeed
@@ -96,7 +97,10 @@ def test_what_was_built_is_named(minilm, head):
     assert built["multipliers"] == 66
     config = (Path(built["folder"]) / "bertile_head_config.hpp").read_text()
     assert built["head_digest"].upper() in config
-    assert "head_digest" in succeed("head", "build", minilm, head)
+    assert open_head_folder(Path(built["folder"])) == HeadFolder(Path(built["folder"]), built["head_digest"])
+    said = succeed("head", "build", minilm, head)
+    assert "head_digest" in said
+    assert f"make hw HEAD={built['folder']}" in said.splitlines()[-1]
 
 
 def test_a_head_remembers_where_it_comes_from(minilm, head, tmp_path):

@@ -67,6 +67,7 @@ def test_bitstream_with_the_rtl_engine(workshop):
         "target": "u200",
         "engine": "rtl",
         "kernels": ["bertile_encoder", "bertile_engine"],
+        "head": "",
         "platform": PLATFORM,
         "spec_digest": load_spec().digest,
         "tool": "v++ 2022.1 (SW build 3524075)",
@@ -116,6 +117,72 @@ def test_bitstream_with_the_hls_engine_and_another_clock(workshop):
         ("bertile_u200_hls.xclbin", 250),
     ]
     assert entries[0].sha256 != old_sum
+
+
+def head_calls(flow: str = "hw") -> list[tuple]:
+    """Every call of a build with the workshop's head."""
+    up, folder = "../../../../..", f"build/{flow}/u200/rtl_head"
+    head = "../../../../head/0123456789abcdef/kernel"
+    words = f"-c -t {flow} --platform {PLATFORM} -k bertile_head --hls.clock 300000000:bertile_head"
+    words += f" -I{up}/hls/include -I{up}/hls/head -I{head} -I{head}/network/firmware {V_OPTIONS}"
+    words += f" -o bertile_head.xo {up}/hls/head/bertile_head.cpp {head}/network/firmware/bertile_head_network.cpp"
+    others = [compile_call("bertile_encoder", flow, "rtl_head"), package_call(flow)]
+    others[1] = (others[1][0], f"{folder}/bertile_engine", others[1][2])
+    tool, place, link = link_call("bertile_u200_head", flow, "rtl_head")
+    position = link.index("--kernel_frequency")
+    link = [*link[:position], "--config", f"{up}/hls/link/u200_head.cfg", *link[position:], "../bertile_head.xo"]
+    return [*others, ("v++", f"{folder}/bertile_head", words.split()), (tool, place, link)]
+
+
+def test_bitstream_with_a_head(workshop):
+    """A kernel, a link configuration and a file more; the manifest tells which head. A folder anywhere will do."""
+    head = workshop.make_head()
+    succeed(workshop.run("hw", "--head", str(head)))
+    assert workshop.calls() == [*head_calls(), info_call("bertile_u200_head", "rtl_head")]
+    succeed(workshop.run("hw"))
+    assert workshop.calls() == HW_CALLS
+    entries = read_manifest(workshop.root / "bitstreams" / "manifest.toml")
+    assert [(entry.file, entry.kernels, entry.head) for entry in entries] == [
+        ("bertile_u200_head.xclbin", ["bertile_encoder", "bertile_engine", "bertile_head"], "0123456789abcdef"),
+        ("bertile_u200.xclbin", ["bertile_encoder", "bertile_engine"], ""),
+    ]
+    succeed(workshop.run("hw_emu", "--head", str(workshop.root / head)))
+    assert workshop.calls()[:-1] == head_calls("hw_emu")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "hls/head/bertile_head.cpp",
+        "hls/head/bertile_head.hpp",
+        "bertile_head_config.hpp",
+        "network/firmware/bertile_head_network.cpp",
+        "network/firmware/bertile_head_network.h",
+        "network/firmware/defines.h",
+        "network/firmware/weights/w2.h",
+    ],
+)
+def test_changed_head_is_compiled_again(workshop, path):
+    head = workshop.make_head()
+    succeed(workshop.run("hw", "--head", str(head)))
+    workshop.calls()
+    with (workshop.root / (path if path.startswith("hls") else head / path)).open("a") as file:
+        file.write("// changed\n")
+    succeed(workshop.run("hw", "--head", str(head)))
+    assert workshop.calls()[0] == head_calls()[2]  # a link follows where the stub's .xo is another one
+    succeed(workshop.run("hw", "--head", str(head)))
+    assert workshop.calls() == []
+
+
+def test_another_head_takes_the_place_of_the_first(workshop):
+    first, second = workshop.make_head(), workshop.make_head("FEDCBA9876543210")
+    firmware = workshop.root / second / "network/firmware"
+    (firmware / "bertile_head_network.cpp").write_text('#include "parameters.h"\n')
+    for head in (first, second):
+        succeed(workshop.run("hw", "--head", str(head)))
+    (entry,) = read_manifest(workshop.root / "bitstreams" / "manifest.toml")
+    assert (entry.file, entry.head) == ("bertile_u200_head.xclbin", "fedcba9876543210")
+    assert len(workshop.calls()) == 5 + 3  # encoder and engine stay
 
 
 def test_hardware_emulation(workshop):
@@ -247,9 +314,15 @@ def test_interrupted_link_leaves_nothing_and_no_process(workshop):
     assert workshop.calls() == [LINK, INFO]
 
 
-@pytest.mark.parametrize("arguments", [["hw"], ["hw", "--engine", "hls", "--clock", "250"], ["hw_emu"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["hw"], ["hw", "--engine", "hls", "--clock", "250"], ["hw_emu"], ["hw", "--head", "a head/kernel"]],
+    ids=" ".join,
+)
 def test_dry_run_is_what_is_executed(workshop, tmp_path, arguments):
     """It needs no tool and writes nothing; its lines, typed into a shell, do what the command does."""
+    (workshop.root / workshop.make_head()).parent.rename(workshop.root / "a head")
+    shutil.rmtree(workshop.root / "build")
     path = workshop.environment["PATH"]
     workshop.environment["PATH"] = "/usr/bin:/bin"
     lines = succeed(workshop.run(*arguments, "--dry-run"))
@@ -303,10 +376,10 @@ def test_synthesis_reports(workshop):
     output = succeed(workshop.run("csynth"))
     up, calls = "../../..", workshop.calls()
     kernels = [folder.rsplit("/", 1)[1] for _, folder, _ in calls]
-    assert kernels[:2] == ["bertile_encoder", "bertile_engine"]
-    for kernel, call in zip(kernels[:2], calls, strict=False):
-        words = f"-f {up}/hls/link/csynth.tcl -tclargs {kernel} {up}/hls/kernels/{kernel}.cpp xcu200-fsgd2104-2-e 3.333"
-        words += f" {up}/hls/include {up}/hls/kernels"
+    assert kernels == ["bertile_encoder", "bertile_engine"]
+    for kernel, call in zip(kernels, calls, strict=True):
+        words = f"-f {up}/hls/link/csynth.tcl -tclargs {kernel} xcu200-fsgd2104-2-e 3.333"
+        words += f" {up}/hls/kernels/{kernel}.cpp {up}/hls/include {up}/hls/kernels"
         assert call == ("vitis_hls", f"build/csynth/{kernel}", words.split())
     summary = json.loads((workshop.root / "build/csynth/summary.json").read_text())
     assert (summary["target"], summary["megahertz"], summary["spec_digest"]) == ("u200", 300, load_spec().digest)
@@ -322,6 +395,28 @@ def test_synthesis_reports(workshop):
     assert "  II 2: Stage, Inner_Loop\n" in output
     succeed(workshop.run("csynth"))
     assert workshop.calls() == []
+
+
+def test_synthesis_report_of_a_head(workshop):
+    """The head's kernel alone is new; its ports are compared, too."""
+    workshop.environment["STUB_PORTS"] = ports()
+    succeed(workshop.run("csynth"))
+    workshop.calls()
+    head = workshop.make_head()
+    succeed(workshop.run("csynth", "--head", str(head)))
+    up, head_up = "../../..", f"../../{head.relative_to('build')}"
+    words = f"-f {up}/hls/link/csynth.tcl -tclargs bertile_head xcu200-fsgd2104-2-e 3.333"
+    words += f" {up}/hls/head/bertile_head.cpp {head_up}/network/firmware/bertile_head_network.cpp"
+    words += f" {up}/hls/include {up}/hls/head {head_up} {head_up}/network/firmware"
+    assert workshop.calls() == [("vitis_hls", "build/csynth/bertile_head", words.split())]
+    summary = json.loads((workshop.root / "build/csynth/summary.json").read_text())
+    assert list(summary["kernels"]) == ["bertile_encoder", "bertile_engine", "bertile_head"]
+    shutil.rmtree(workshop.root / "build/csynth")
+    widths = json.loads(ports())
+    widths["bertile_head"]["m_axi_gmem1_RDATA"] = 512
+    workshop.environment["STUB_PORTS"] = json.dumps(widths)
+    expected = "other ports than spec/kernels.toml: bertile_head: m_axi_gmem1_RDATA has 512 bits, not 256\n"
+    assert fail(workshop.run("csynth", "--head", str(head))).endswith(expected)
 
 
 def test_synthesized_port_of_another_width_is_refused(workshop):

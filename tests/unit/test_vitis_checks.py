@@ -76,6 +76,42 @@ def test_unknown_choice(workshop, arguments, error):
     assert fail(workshop.run("hw", *arguments)) == f"error: {error}\n"
 
 
+@pytest.mark.parametrize(
+    ("missing", "cause"),
+    [
+        ("bertile_head_config.hpp", "no bertile_head_config.hpp"),
+        ("network/firmware/bertile_head_network.cpp", "no bertile_head_network.cpp"),
+        ("digest", "no digest"),  # interrupted: it is written last
+        ("", "no such folder"),
+    ],
+)
+@pytest.mark.parametrize("flow", ["hw", "csynth"])
+def test_folder_that_is_no_built_head(workshop, flow, missing, cause):
+    """One line, before anything else is looked for; and nothing runs."""
+    head = workshop.make_head()
+    (workshop.root / head / missing).rename(workshop.root / "elsewhere")
+    workshop.environment |= {"PATH": "/usr/bin:/bin", "PLATFORM_REPO_PATHS": ""}
+    expected = f"{head} is no built head: {cause} (`bertile head build` makes and names the folder)\n"
+    started = time.monotonic()
+    error = fail(workshop.run(flow, "--head", str(head)))
+    assert time.monotonic() - started < 5  # 0.2 s on an idle machine
+    assert error.endswith(expected)
+    assert fail(workshop.run(flow, "--dry-run", "--head", str(head))) == error
+    assert workshop.calls() == []
+
+
+def test_head_without_a_digest_is_refused(workshop):
+    head = workshop.make_head()
+    (workshop.root / head / "bertile_head_config.hpp").write_text("// nothing\n")
+    assert "bertile_head_config.hpp has no digest" in fail(workshop.run("hw", "--head", str(head)))
+
+
+def test_nothing_of_the_converter_is_imported():
+    """`make hw` answers at once, and needs none of it."""
+    code = "import sys, bertile.vitis.__main__; sys.exit(bool({'torch', 'hls4ml', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
 def test_make_passes_its_variables_on(workshop):
     """`make hw` without Vitis is one line and exit code 2; a dry run needs no tool."""
     shutil.copy(ROOT / "Makefile", workshop.root)
@@ -96,13 +132,17 @@ def test_make_passes_its_variables_on(workshop):
     first, *others = result.stderr.splitlines()
     assert first.startswith("error: make hw needs Vitis 2022.1: v++, vivado, xclbinutil are not on PATH")
     assert [line.startswith("make: ***") for line in others] == [True]
+    head = workshop.make_head()
     for words, arguments in (
         (["hw", "ENGINE=hls", "CLOCK=250"], ["hw", "--engine", "hls", "--clock", "250"]),
         (["hw_emu", "TARGET=u200"], ["hw_emu"]),
         (["csynth"], ["csynth"]),
+        (["hw", f"HEAD={head}"], ["hw", "--head", str(head)]),
+        (["csynth", f"HEAD={head}"], ["csynth", "--head", str(head)]),
     ):
         result = make(*words, "DRY_RUN=1")
         assert (result.returncode, result.stderr) == (0, "")
         assert result.stdout == workshop.run(*arguments, "--dry-run").stdout
     assert "no target u50" in make("hw", "TARGET=u50").stderr
+    assert "/1 is no built head: no such folder" in make("hw", "HEAD=1").stderr
     assert "not on PATH" in make("hw", "DRY_RUN=0").stderr

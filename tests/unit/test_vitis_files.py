@@ -20,6 +20,7 @@ ENTRY = Bitstream(
     "u200",
     "rtl",
     KERNELS,
+    "",
     "platform",
     "a" * 64,
     "v++ 2022.1",
@@ -33,7 +34,10 @@ ENTRY = Bitstream(
 def test_manifest_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "manifest.toml"
     assert read_manifest(path) == []
-    entries = [ENTRY, replace(ENTRY, file="bertile_u200_hls.xclbin", engine="hls", clock_reached_mhz=300.0)]
+    entries = [
+        ENTRY,
+        replace(ENTRY, file="bertile_u200_hls.xclbin", engine="hls", clock_reached_mhz=300.0, head="0123456789abcdef"),
+    ]
     path.write_text(render(entries))
     assert read_manifest(path) == entries
     path.write_text(render([]))
@@ -52,6 +56,9 @@ def test_manifest_is_read_as_it_was_written(tmp_path):
         ('["bertile_encoder", "bertile_engine"]', "[1, 2]", r"kernels is not of type list\[str\]"),
         ("b" * 64, "b" * 63, "sha256 of bertile_u200.xclbin is not 64"),
         ("a" * 64, "A" * 64, "spec_digest of bertile_u200.xclbin is not 64"),
+        ('head = ""', 'head = "0123456789abcde"', "head of bertile_u200.xclbin is not 16"),
+        ('head = ""', 'head = "0123456789ABCDEF"', "head of bertile_u200.xclbin is not 16"),
+        ('head = ""\n', "", "missing key head in"),
         ("[[bitstream]]", "[[bitstream", "is not TOML"),
     ],
 )
@@ -220,12 +227,13 @@ def test_packaging_script_stops_at_a_stream_that_is_not_there(answers, error):
 
 
 def test_synthesis_script(tmp_path):
-    arguments = ["bertile_encoder", "encoder.cpp", "part", "3.333", str(tmp_path), "/include"]
+    arguments = ["bertile_head", "part", "3.333", "head.cpp", "network.cpp", str(tmp_path), "/include"]
     calls = run_tcl(CSYNTH_SCRIPT, ["-f", "csynth.tcl", "-tclargs", *arguments], {})
     assert calls == [
         "open_project -reset project",
-        "set_top bertile_encoder",
-        f"add_files encoder.cpp -cflags -I{tmp_path} -I/include",
+        "set_top bertile_head",
+        f"add_files head.cpp -cflags -I{tmp_path} -I/include",
+        f"add_files network.cpp -cflags -I{tmp_path} -I/include",
         "open_solution -reset solution -flow_target vitis",
         "set_part part",
         "create_clock -period 3.333 -name default",

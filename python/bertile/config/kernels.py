@@ -17,7 +17,7 @@ else:
 
 # Registers of a kernel that Vitis HLS makes: control at 0, then 64-bit arguments with a reserved word behind each.
 FIRST_ARGUMENT, ARGUMENT_STRIDE = 0x10, 12
-ENCODER, ENGINE = "bertile_encoder", "bertile_engine"
+ENCODER, ENGINE, HEAD = "bertile_encoder", "bertile_engine", "bertile_head"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class StreamPort:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel as hosts and linkers see it; `source` relative to the checkout."""
+    """A kernel as hosts and linkers see it; `source` relative to the checkout; `optional`: linked only on request."""
 
     name: str
     language: str  # hls, or either: hls or rtl
@@ -54,6 +54,7 @@ class Kernel:
     control: str
     arguments: tuple[Argument, ...]
     streams: tuple[StreamPort, ...]
+    optional: bool = False
 
     @property
     def memory_ports(self) -> list[str]:
@@ -83,11 +84,15 @@ class StreamLink:
 
 @dataclass(frozen=True)
 class Link:
-    """What is on the card. banks: names in the order of the platform's memories, with their bytes."""
+    """What is on the card, and the `optional` kernels that could be, too.
+
+    banks: names in the order of the platform's memories, with their bytes.
+    """
 
     target: str
     platform: str
     kernels: dict[str, Kernel]
+    optional: dict[str, Kernel]
     units: tuple[Unit, ...]
     streams: tuple[StreamLink, ...]
     banks: dict[str, int]
@@ -99,7 +104,7 @@ def read_kernels() -> dict:
 
 @lru_cache(maxsize=1)
 def load_kernels() -> dict[str, Kernel]:
-    """Every kernel by name."""
+    """Every kernel by name, optional ones included."""
     return {
         name: Kernel(
             name,
@@ -108,6 +113,7 @@ def load_kernels() -> dict[str, Kernel]:
             kernel["control"],
             tuple(Argument(*argument, index) for index, argument in enumerate(kernel["arguments"])),
             tuple(StreamPort(*stream) for stream in kernel["streams"]),
+            kernel.get("optional", False),
         )
         for name, kernel in read_kernels().items()
         if name != "link"
@@ -126,4 +132,7 @@ def load_link(target: str = "u200") -> Link:
         StreamLink(encoder, engine, getattr(depths, engine)) for encoder, engine in read_kernels()["link"]["streams"]
     )
     banks = {bank["name"]: bank["gibibytes"] << 30 for bank in card["bank"]}
-    return Link(target, card["target"]["platform"], load_kernels(), units, streams, banks)
+    wanted, optional = (
+        {name: kernel for name, kernel in load_kernels().items() if kernel.optional == asked} for asked in (False, True)
+    )
+    return Link(target, card["target"]["platform"], wanted, optional, units, streams, banks)

@@ -11,10 +11,8 @@ from bertile.devices.build import FLAGS, ap_types, compiler
 from bertile.devices.verilate import cached, digest_of, locked, run_tool
 from bertile.head import convert as converter
 from bertile.head import fixed as numbers
+from bertile.head import folder as layout
 from bertile.head.fixed import INPUT_FRACTION, FixedHead
-
-KERNEL_SOURCES = [HLS_DIR / "head" / "bertile_head.cpp"]
-CONFIG_HEADER = "bertile_head_config.hpp"
 
 
 @dataclass(frozen=True)
@@ -60,13 +58,13 @@ def compile_kernel(build: HeadBuild) -> None:
 
 def described(folder: Path) -> HeadBuild:
     """The paths of a build in `folder`; hls4ml's library has a random name, found once it is there."""
-    firmware = folder / "network" / "firmware"
+    firmware = layout.firmware_of(folder)
     return HeadBuild(
         folder,
         folder / "libbertile_head.so",
-        next(firmware.glob(f"{converter.NETWORK}-*.so"), firmware / "missing.so"),
-        (*KERNEL_SOURCES, firmware / f"{converter.NETWORK}.cpp"),
-        (HLS_DIR / "include", HLS_DIR / "head", folder, firmware),
+        next(firmware.glob(f"{layout.NETWORK}-*.so"), firmware / "missing.so"),
+        layout.head_sources(folder),
+        layout.head_includes(folder),
     )
 
 
@@ -78,12 +76,13 @@ def build_head(fixed: FixedHead) -> HeadBuild:
     outer = BUILD_DIR / "head" / fixed.digest[:16]
     folder = outer / "kernel"
     headers = [*sorted((HLS_DIR / "include").glob("*.hpp")), *sorted((HLS_DIR / "head").glob("*.hpp"))]
-    inputs = [*KERNEL_SOURCES, *headers, Path(converter.__file__), Path(numbers.__file__), Path(__file__)]
+    scripts = [Path(module.__file__) for module in (converter, numbers, layout)]
+    inputs = [layout.KERNEL_SOURCE, *headers, *scripts, Path(__file__)]
     # The libraries know where their weights are: a checkout that moved builds again.
     words = [fixed.digest, importlib.metadata.version("hls4ml"), str(folder), *FLAGS]
 
     def make() -> None:
-        (folder / CONFIG_HEADER).write_text(config_header(fixed))
+        (folder / layout.CONFIG_HEADER).write_text(config_header(fixed))
         converter.convert(fixed, folder / "network")
         compile_kernel(described(folder))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -106,7 +107,7 @@ def open_head(file: Path, packed: PackedModel):
 
 @app.command()
 def build(model: Model, head: HeadFile, json: Json = False) -> None:
-    """Convert a head with hls4ml and compile its C-simulation; show where the kernel's sources are."""
+    """Convert a head with hls4ml and compile its C-simulation; show the folder that `make hw HEAD=FOLDER` takes."""
     from bertile.head.convert import multipliers
 
     simulation = open_head(head, load_packed(model))
@@ -129,6 +130,7 @@ def build(model: Model, head: HeadFile, json: Json = False) -> None:
         return
     for key, value in summary.items():
         output.print(f"{key}: {' '.join(value) if isinstance(value, list) else value}", highlight=False)
+    output.print(f"link it with: make hw HEAD={shlex.quote(summary['folder'])}", highlight=False)
 
 
 @app.command()

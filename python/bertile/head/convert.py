@@ -24,9 +24,9 @@ from bertile.head.fixed import (
     FixedLayer,
     Format,
 )
+from bertile.head.folder import NETWORK
 from bertile.models.folder import first_line
 
-NETWORK = "bertile_head_network"
 # One DSP each. The pooler of MiniLM then takes 2,304 cycles, of BERT-base 9,216: little beside their encoders.
 POOLER_MULTIPLIERS = 64
 

@@ -11,8 +11,8 @@ from bertile.devices.launch import Launch, batch_launches, check_status, encode_
 from bertile.devices.registry import Device
 from bertile.errors import DeviceError, FormatError
 from bertile.head.build import build_head
-from bertile.head.convert import NETWORK
 from bertile.head.fixed import INPUT_FRACTION, LOGIT_FRACTION, quantize_head
+from bertile.head.folder import NETWORK
 from bertile.head.model import Head
 from bertile.inference import Progress, embed_tokens, no_progress, stream_launches
 from bertile.pack.packer import PackedModel

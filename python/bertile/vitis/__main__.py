@@ -6,8 +6,10 @@ import argparse
 import datetime
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from bertile.codegen.views import generate
 from bertile.config.kernels import load_kernels
@@ -28,7 +30,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("flow", choices=[*TOOLS, "record"])
     parser.add_argument("--target", default="u200", help="a file of spec/targets")
     parser.add_argument("--engine", default="rtl", help="rtl or hls")
-    parser.add_argument("--head", action="store_true", help="with the optional head kernel")
+    parser.add_argument("--head", type=Path, metavar="FOLDER", help="with the kernel that `bertile head build` made")
     parser.add_argument("--clock", type=int, metavar="MHZ", help="clock to ask for; the target's first when not given")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
     return parser.parse_args(arguments)
@@ -42,9 +44,9 @@ def check_views() -> None:
 
 
 def options(build: Build) -> list[str]:
-    """The command line of this build, for a user to repeat."""
+    """The command line of this build, for a user to repeat in the repository root."""
     words = ["--target", build.target, "--engine", build.engine, "--clock", str(build.megahertz)]
-    return [*words, *(["--head"] if build.head else [])]
+    return [*words, *(["--head", os.path.relpath(build.head.folder, ROOT)] if build.head else [])]
 
 
 def print_commands(flow: str, steps: Sequence[Step], platform: str | None, last: str | None) -> None:
@@ -70,6 +72,7 @@ def record_build(build: Build) -> None:
         target=build.target,
         engine=build.engine,
         kernels=[kernel.name for kernel in build.kernels],
+        head=build.head.digest if build.head else "",
         platform=build.link.platform,
         spec_digest=load_spec().digest,
         tool=info.tool,
@@ -89,7 +92,7 @@ def build_bitstream(build: Build, dry_run: bool) -> int:
     """`hw` or `hw_emu`."""
     steps = build_steps(build)
     if dry_run:
-        last = f".venv/bin/python -m bertile.vitis record {' '.join(options(build))}"
+        last = f".venv/bin/python -m bertile.vitis record {shlex.join(options(build))}"
         print_commands(build.flow, steps, build.link.platform, last if build.flow == "hw" else None)
         return 0
     load_spec()  # as it is now: the digest of what is built, should someone edit the file meanwhile
@@ -125,16 +128,16 @@ def summarize(target: str, megahertz: int, steps: Sequence[Step]) -> list[str]:
     return differences
 
 
-def synthesize(target: str, megahertz: int, dry_run: bool) -> int:
+def synthesize(build: Build, dry_run: bool) -> int:
     """`csynth`."""
-    steps = csynth_steps(target, megahertz)
+    steps = csynth_steps(build.target, build.megahertz, build.head)
     if dry_run:
         print_commands("csynth", steps, None, None)
         return 0
     versions = check_tools("csynth", TOOLS["csynth"])
     check_views()
     run_steps(steps, versions, ROOT)
-    differences = summarize(target, megahertz, steps)
+    differences = summarize(build.target, build.megahertz, steps)
     if differences:
         raise BertileError(f"Vitis HLS sees other ports than spec/kernels.toml: {'; '.join(differences)}")
     return 0
@@ -144,7 +147,7 @@ def main(arguments: list[str]) -> int:
     choice = parse(arguments)
     build = make_build(choice.flow, choice.target, choice.engine, choice.head, choice.clock)
     if choice.flow == "csynth":
-        return synthesize(build.target, build.megahertz, choice.dry_run)
+        return synthesize(build, choice.dry_run)
     if choice.flow == "record":
         record_build(make_build("hw", choice.target, choice.engine, choice.head, choice.clock))
         return 0

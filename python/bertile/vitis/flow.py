@@ -6,13 +6,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertile.config.kernels import ENCODER, ENGINE, Kernel, Link, load_link
-from bertile.config.paths import BUILD_DIR, ROOT, RTL_DIR
+from bertile.config.kernels import HEAD, Kernel, Link, load_link
+from bertile.config.paths import BUILD_DIR, RTL_DIR
 from bertile.config.target import load_target
 from bertile.errors import BertileError
-from bertile.vitis.sources import CSYNTH_SCRIPT, INCLUDE_FOLDERS, PACKAGE_SCRIPT, hls_sources, rtl_sources
+from bertile.head.folder import HeadFolder, open_head_folder
+from bertile.vitis.sources import CSYNTH_SCRIPT, PACKAGE_SCRIPT, compiled, hls_sources, rtl_sources
 from bertile.vitis.steps import Step
-from bertile.vitis.views import HEAD, config_path, targets
+from bertile.vitis.views import config_path, targets
 
 ENGINES = ("rtl", "hls")
 TOOLS = {"hw": ("v++", "vivado", "xclbinutil"), "hw_emu": ("v++", "vivado", "emconfigutil"), "csynth": ("vitis_hls",)}
@@ -21,12 +22,12 @@ MODES = {"in": "slave", "out": "master"}
 
 @dataclass(frozen=True)
 class Build:
-    """What is built: `flow` hw or hw_emu, `engine` rtl or hls, `head` with the optional head kernel."""
+    """What is built: `flow` hw or hw_emu, `engine` rtl or hls, `head` the one that is linked, too."""
 
     flow: str
     target: str
     engine: str
-    head: bool
+    head: HeadFolder | None
     megahertz: int
 
     @property
@@ -36,13 +37,12 @@ class Build:
     @property
     def kernels(self) -> list[Kernel]:
         """In the order in which they are made and linked."""
-        names = [ENCODER, ENGINE, *([HEAD] if self.head else [])]
-        return [self.link.kernels[name] for name in names]
+        return linked_kernels(self.link, self.head)
 
     @property
     def stem(self) -> str:
         """Of the bitstream; the RTL engine without options has the short name, which the runtime looks for."""
-        suffixes = [name for name, there in (("hls", self.engine == "hls"), ("head", self.head)) if there]
+        suffixes = [name for name, there in (("hls", self.engine == "hls"), ("head", self.head is not None)) if there]
         return "_".join(["bertile", self.target, *suffixes])
 
     @property
@@ -61,15 +61,21 @@ class Build:
         return kernel.language == "rtl" or (kernel.language == "either" and self.engine == "rtl")
 
 
-def make_build(flow: str, target: str, engine: str, head: bool, megahertz: int | None) -> Build:
-    """Raises BertileError for a target, engine or kernel that is not there. megahertz: None is the target's first."""
+def linked_kernels(link: Link, head: HeadFolder | None) -> list[Kernel]:
+    return [*link.kernels.values(), *([link.optional[HEAD]] if head else [])]
+
+
+def make_build(flow: str, target: str, engine: str, head: Path | None, megahertz: int | None) -> Build:
+    """head: the folder of a built head. megahertz: None is the target's first.
+
+    Raises BertileError for a target, engine or head that is not there.
+    """
     if target not in targets():
         raise BertileError(f"no target {target}: spec/targets has {', '.join(targets())}")
     if engine not in ENGINES:
         raise BertileError(f"no engine {engine}: it is {' or '.join(ENGINES)}")
-    if head and HEAD not in load_link(target).kernels:
-        raise BertileError(f"spec/kernels.toml has no kernel {HEAD}")
-    return Build(flow, target, engine, head, megahertz or load_target(target)["clock"]["megahertz"][0])
+    opened = None if head is None else open_head_folder(head)
+    return Build(flow, target, engine, opened, megahertz or load_target(target)["clock"]["megahertz"][0])
 
 
 def relative(path: Path, folder: Path) -> str:
@@ -84,12 +90,14 @@ def make_step(build: Build, name: str, command: list[str], output: Path, inputs:
 def compile_step(build: Build, kernel: Kernel) -> Step:
     """HLS source to .xo."""
     folder = build.folder / kernel.name
+    sources, includes = compiled(kernel, build.head)
     command = ["v++", "-c", "-t", build.flow, "--platform", build.link.platform, "-k", kernel.name]
     command += ["--hls.clock", f"{build.megahertz}000000:{kernel.name}"]
-    command += [f"-I{relative(include, folder)}" for include in INCLUDE_FOLDERS]
+    command += [f"-I{relative(include, folder)}" for include in includes]
     command += ["--save-temps", "--temp_dir", "temp", "--log_dir", "logs", "--report_dir", "reports"]
-    command += ["-o", f"{kernel.name}.xo", relative(ROOT / kernel.source, folder)]
-    return make_step(build, kernel.name, command, build.folder / f"{kernel.name}.xo", hls_sources(kernel))
+    command += ["-o", f"{kernel.name}.xo", *(relative(source, folder) for source in sources)]
+    inputs = hls_sources(kernel, build.head)
+    return make_step(build, kernel.name, command, build.folder / f"{kernel.name}.xo", inputs)
 
 
 def package_step(build: Build, kernel: Kernel) -> Step:
@@ -143,18 +151,19 @@ def build_steps(build: Build) -> list[Step]:
     return steps
 
 
-def csynth_steps(target: str, megahertz: int) -> list[Step]:
+def csynth_steps(target: str, megahertz: int, head: HeadFolder | None) -> list[Step]:
     """Every HLS kernel through Vitis HLS alone; the output is its report."""
     steps = []
-    for kernel in load_link(target).kernels.values():
+    for kernel in linked_kernels(load_link(target), head):
         if kernel.language == "rtl":
             continue
         folder = BUILD_DIR / "csynth" / kernel.name
+        sources, includes = compiled(kernel, head)
         command = ["vitis_hls", "-f", relative(CSYNTH_SCRIPT, folder), "-tclargs", kernel.name]
-        command += [relative(ROOT / kernel.source, folder), load_target(target)["target"]["part"]]
-        command += [f"{1000 / megahertz:.3f}", *(relative(include, folder) for include in INCLUDE_FOLDERS)]
+        command += [load_target(target)["target"]["part"], f"{1000 / megahertz:.3f}"]
+        command += [relative(path, folder) for path in (*sources, *includes)]
         product = "project/solution/syn/report/csynth.xml"
         output = folder.with_name(f"{kernel.name}.xml")
-        inputs = (*hls_sources(kernel), CSYNTH_SCRIPT)
+        inputs = (*hls_sources(kernel, head), CSYNTH_SCRIPT)
         steps.append(Step(kernel.name, tuple(command), folder, product, output, inputs))
     return steps

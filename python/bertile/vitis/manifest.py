@@ -27,12 +27,17 @@ HEADER = """\
 
 @dataclass(frozen=True)
 class Bitstream:
-    """One entry. `spec_digest` and `sha256` (of the file) in hexadecimal digits; `date` is YYYY-MM-DD, UTC."""
+    """One entry; `date` is YYYY-MM-DD, UTC.
+
+    In hexadecimal digits: `head`, the digest of the head's numbers, empty without a head; `spec_digest`; `sha256` of
+    the file.
+    """
 
     file: str
     target: str
     engine: str
     kernels: list[str]
+    head: str
     platform: str
     spec_digest: str
     tool: str
@@ -59,10 +64,10 @@ def parse_entry(name: str, values: object) -> Bitstream:
         if not fits or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
             raise BertileError(f"{name}: {field.name} is not of type {field.type} in [[bitstream]]")
     entry = Bitstream(**values)
-    for key in ("spec_digest", "sha256"):
+    for key, length in (("spec_digest", 64), ("sha256", 64), ("head", 16 if entry.head else 0)):
         digits = getattr(entry, key)
-        if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
-            raise BertileError(f"{name}: {key} of {entry.file} is not 64 hexadecimal digits")
+        if len(digits) != length or set(digits) - set("0123456789abcdef"):
+            raise BertileError(f"{name}: {key} of {entry.file} is not {length} hexadecimal digits")
     return entry
 
 

@@ -9,7 +9,6 @@ from bertile.config.paths import HLS_DIR, RTL_DIR, TARGETS_DIR
 from bertile.config.target import load_target
 
 COMMENT = "Generated from spec/ by `make spec`; do not edit."
-HEAD = "bertile_head"  # a kernel that is linked only on request
 
 
 def targets() -> list[str]:
@@ -57,7 +56,7 @@ def link_config(link: Link) -> str:
     return "\n".join([*lines, ""])
 
 
-def head_config(link: Link, kernel: Kernel) -> str:
+def optional_config(link: Link, kernel: Kernel) -> str:
     """One instance a unit, in the region of the unit's memory bank: it has memory ports only."""
     regions = {bank["name"]: bank["slr"] for bank in load_target(link.target)["bank"]}
     names = [f"{kernel.name.removeprefix('bertile_')}_{number}" for number, _ in enumerate(link.units, 1)]
@@ -102,7 +101,7 @@ def views() -> dict[Path, str]:
     for target in targets():
         link = load_link(target)
         files[config_path(target)] = link_config(link)
-        if HEAD in link.kernels:
-            files[config_path(target, HEAD)] = head_config(link, link.kernels[HEAD])
+        for kernel in link.optional.values():
+            files[config_path(target, kernel.name)] = optional_config(link, kernel)
         files[wrapper_path()] = kernel_wrapper(link.kernels[ENGINE])
     return files

@@ -96,7 +96,8 @@ def task():
 
 def work():
     if NAME == "v++" and "-c" in WORDS:
-        Path(after("-o")).write_text(f"xo {after('-k')} {hashlib.sha256(Path(WORDS[-1]).read_bytes()).hexdigest()}")
+        sources = b"".join(Path(word).read_bytes() for word in WORDS if word.endswith(".cpp"))
+        Path(after("-o")).write_text(f"xo {after('-k')} {hashlib.sha256(sources).hexdigest()}")
     elif NAME == "v++":
         objects = [Path(word).read_text() for word in WORDS if word.endswith(".xo")]
         Path(after("-o")).write_text(json.dumps({"asked": after("--kernel_frequency"), "objects": objects}))

@@ -45,6 +45,23 @@ class Workshop:
             "STUB_RECORD": str(self.record),
         }
 
+    def make_head(self, digest: str = "0123456789ABCDEF") -> Path:
+        """A folder as `bertile head build` leaves it, with the files that matter here; relative to `root`."""
+        folder = Path("build") / "head" / digest.lower() / "kernel"
+        firmware = self.root / folder / "network" / "firmware"
+        (firmware / "weights").mkdir(parents=True)
+        header = f"static const uint64_t kHeadDigest = 0x{digest}ULL;  // of every number of the head\n"
+        (self.root / folder / "bertile_head_config.hpp").write_text(header)
+        (firmware / "bertile_head_network.h").write_text('#include "ap_fixed.h"\n#include "defines.h"\n')
+        (firmware / "defines.h").write_text("")
+        (firmware / "bertile_head_network.cpp").write_text(
+            '#include "bertile_head_network.h"\n#include "parameters.h"\n'
+        )
+        (firmware / "parameters.h").write_text('#include "weights/w2.h"\n')
+        (firmware / "weights" / "w2.h").write_text("")
+        (self.root / folder / "digest").write_text("of the build")
+        return folder
+
     def install(self, tool: str) -> None:
         (self.bin / tool).write_text(f"#!{sys.executable}\n{STUB.read_text()}")
         (self.bin / tool).chmod(0o755)
