@@ -34,6 +34,7 @@ def extensions() -> list[Pybind11Extension]:
             include_dirs=["host/runtime"],
             extra_compile_args=["-isystem", headers, "-Wall", "-Wextra"],
             library_dirs=[libraries] if libraries else [],
+            runtime_library_dirs=[libraries] if libraries else [],
             libraries=["xrt_coreutil", "uuid"],
         )
     ]

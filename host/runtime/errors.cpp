@@ -25,7 +25,7 @@ std::string Cause(const std::error_code& code, const std::string& text) {
     case ENXIO:
       return "no such card";
     case EBUSY:
-      return "in use by another process";
+      return "in use, by another process or by this one";
     case ENOMEM:
     case ENOSPC:
       return kNoMemory;

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 import numpy as np
@@ -193,7 +194,118 @@ def opened(xclbin: Path, model: Path) -> dict:
     return {}
 
 
-SCENARIOS = (many, shared, texts, rounds, mistakes, lost, stopped, hanging, endless, opened)
+def failing(xclbin: Path, model: Path) -> dict:
+    """XRT says of a run that it failed."""
+    from bertile.runtime import jobs
+
+    with Encoder(xclbin, model) as encoder:
+        error = encoder._card.extension.CardError
+
+        class Failed:
+            """An XRT slot whose run ends with ERT_CMD_STATE_ERROR."""
+
+            def __init__(self, slot: object):
+                self.slot = slot
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(self.slot, name)
+
+            def wait(self, seconds: float) -> bool:
+                while not self.slot.wait(seconds):
+                    pass
+                raise error("encoder_1 failed: XRT command state 5")
+
+        for slot in encoder._pipeline.slots:
+            slot.xrt = Failed(slot.xrt)
+        assert isinstance(slot, jobs.Slot)
+        ids = requests(6, encoder.packed.config.vocabulary)
+        return {"said": [outcome(future) for future in submit_all(encoder, ids)]}
+
+
+def submit_all(encoder: Encoder, ids: list[np.ndarray]) -> list:
+    """A future for each; one that is refused at once is a future all the same."""
+    futures = []
+    for item in ids:
+        try:
+            futures.append(encoder.submit_tokens([item]))
+        except BertileError as error:
+            futures.append(Future())
+            futures[-1].set_exception(error)
+    return futures
+
+
+def unclosed(xclbin: Path, model: Path) -> dict:
+    """The program ends while requests are under way."""
+    encoder = Encoder(xclbin, model)
+    submit_all(encoder, requests(50, encoder.packed.config.vocabulary))
+    time.sleep(0.05)
+    return {}
+
+
+def cancelling(xclbin: Path, model: Path) -> dict:
+    """Futures are cancelled by one thread while another closes the card."""
+    unsettled = 0
+    for _ in range(15):
+        encoder = Encoder(xclbin, model)
+        futures = submit_all(encoder, requests(100, encoder.packed.config.vocabulary))
+        thread = threading.Thread(target=lambda waiting=futures: [future.cancel() for future in waiting])
+        thread.start()
+        encoder.close()
+        thread.join()
+        unsettled += len(wait(futures, timeout=5).not_done)
+    return {"unsettled": unsettled}
+
+
+def message(function, *arguments) -> str | None:
+    """What an error says."""
+    try:
+        function(*arguments)
+    except (BertileError, TypeError) as error:
+        return str(error)
+    return None
+
+
+def misused(xclbin: Path, model: Path) -> dict:
+    """Mistakes in using an encoder."""
+    encoder = Encoder(xclbin, model)
+    said = {"second": message(Encoder, xclbin, model), "text": message(encoder.encode, "Hi there")}
+    said["floats"] = message(encoder.submit_tokens([np.array([1.0, 2.0])]).result)
+    future, ended = encoder.submit("Hi there"), threading.Event()
+
+    def callback(done: Future) -> None:
+        said["from_callback"] = message(encoder.close)
+        ended.set()
+
+    future.add_done_callback(callback)
+    ended.wait(20)
+    encoder.close()
+    return {**said, "closed": message(encoder.encode, ["x"]), "twice": message(encoder.close)}
+
+
+def forking(xclbin: Path, model: Path) -> dict:
+    """A child uses and closes what it inherited; the parent goes on."""
+    with Encoder(xclbin, model) as encoder:
+        ids = requests(3, encoder.packed.config.vocabulary)
+        before = outcome(encoder.submit_tokens([ids[0]]))
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            refused = message(encoder.submit_tokens, [ids[0]])
+            os.write(writer, b"refused" if refused and "after the fork" in refused else b"not refused")
+            encoder.close()
+            os._exit(0)  # as multiprocessing's children do; XRT's own end would wait for threads that are not there
+        os.waitpid(child, 0)
+        said = os.read(reader, 100).decode()
+        parent = outcome(encoder.submit_tokens([ids[1]]))
+        encoder.reset()
+        assert before == "answered"
+        return {"child": said, "parent": parent, "after_reset": outcome(encoder.submit_tokens([ids[2]]))}
+
+
+SCENARIOS = (
+    *(many, shared, texts, rounds, mistakes, lost, stopped, hanging, endless, opened),
+    *(failing, unclosed, cancelling, misused, forking),
+)
 
 
 def main() -> int:

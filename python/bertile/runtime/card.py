@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +17,18 @@ from bertile.devices.launch import check_status
 from bertile.emulation.control import power_off
 from bertile.errors import DeviceError
 from bertile.pack.packer import PackedModel
+from bertile.runtime import lifetime
 from bertile.runtime.extension import find_xclbin, load_extension, prepare_environment
+from bertile.runtime.lifetime import interrupts_deferred
 
 SPEC = load_spec()
 ONES, ZEROS = b"\xff" * SPEC.packet.beat_bytes, bytes(SPEC.packet.beat_bytes)
 IMAGES = ("program", "weights", "parameters")
 # Seconds for runs to end once an emulated card has lost its power.
 POWER_OFF_SECONDS = 10.0
-# XRT can neither stop a run nor free what belongs to it: what a board did not finish stays as it is until the process
-# ends.
-abandoned: list[object] = []
+LOCK_FOLDER = Path("/tmp")
+WAIT_SECONDS = 0.05  # between looks at whether to go on waiting
+LONGEST_SECONDS = 86400.0
 # Emulated launches take as long as their simulation.
 CARD_SECONDS, EMULATED_SECONDS = 10.0, 600.0
 
@@ -51,25 +53,42 @@ class CardLock:
 
     def __init__(self, path: Path):
         """Raises DeviceError naming the process that has the card."""
-        self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self.file = open_lock(path)
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             owner = os.pread(self.file, 32, 0).decode(errors="replace").strip()
             os.close(self.file)
-            raise DeviceError(f"the card is in use by process {owner or '(unknown)'}") from None
-        os.ftruncate(self.file, 0)
-        os.pwrite(self.file, str(os.getpid()).encode(), 0)
+            mine = " (this one: close its other Encoder first)" if owner == str(os.getpid()) else ""
+            raise DeviceError(f"the card is in use by process {owner or '(unknown)'}{mine}") from None
+        with suppress(OSError):  # another user's file: then it names nobody
+            os.ftruncate(self.file, 0)
+            os.pwrite(self.file, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
+        """Unlock: a forked process may have the file open, too."""
+        fcntl.flock(self.file, fcntl.LOCK_UN)
         os.close(self.file)
 
 
+def open_lock(path: Path) -> int:
+    """A descriptor of a file that every user may lock. Raises DeviceError."""
+    try:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except PermissionError:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            os.fchmod(file, 0o666)
+            return file
+    except OSError as error:
+        raise DeviceError(f"the card cannot be locked: {path}: {error.strerror}") from None
+
+
 def lock_path(xclbin: Path, index: int, emulated: bool) -> Path:
-    """Beside an emulated card's xclbin, which is the card; in the folder for temporary files for a board's index."""
-    if emulated:
-        return xclbin.parent / "card.lock"
-    return Path(tempfile.gettempdir()) / f"bertile-card-{index}.lock"
+    """Beside an emulated card's xclbin, which is the card; in a folder that all users share for a board's index."""
+    return xclbin.parent / "card.lock" if emulated else LOCK_FOLDER / f"bertile-card-{index}.lock"
 
 
 class Card:
@@ -80,12 +99,14 @@ class Card:
 
         Raises DeviceError: no XRT, no card, card in use, another program's xclbin, another spec.
         """
+        if timeout_s is not None and not 0 < timeout_s <= LONGEST_SECONDS:
+            raise DeviceError(f"a timeout of {timeout_s:g} s: it must be above 0 and at most {LONGEST_SECONDS:g}")
         xclbin = find_xclbin(xclbin)
         header = prepare_environment(xclbin)
         emulated = header.mode != "hw"
         self.extension = load_extension()
         self.timeout_s = timeout_s or (EMULATED_SECONDS if emulated else CARD_SECONDS)
-        self.card, self.units, self.given_up = None, [], False
+        self.card, self.units, self.given_up, self.process = None, [], False, os.getpid()
         self.lock = CardLock(lock_path(xclbin, index, emulated))
         try:
             self.card = card = self._open(index, xclbin, emulated)
@@ -94,8 +115,10 @@ class Card:
                 self.units.append(self._call(self.extension.Unit, card, ENCODER, name))
                 self._probe(self.units[-1])
         except BaseException:
-            self.close()
+            with interrupts_deferred():
+                self.close()
             raise
+        lifetime.cards.add(self)
 
     def _call(self, function, *arguments):
         """An XRT call with its error as a DeviceError."""
@@ -134,17 +157,25 @@ class Card:
         for image in IMAGES:
             self._call(unit.load, getattr(self.extension.EncoderArgument, image), np.zeros(beat, np.uint8))
         slot = self.slot(unit, beat, beat)
+        running = False
         try:
             slot.table[:] = np.frombuffer(empty_launch(), np.uint8)
             self._call(slot.send, beat)
+            running = True
             self._call(slot.start)
-            if not self._call(slot.wait, self.timeout_s):
-                self.stop([slot])
-                raise DeviceError(f"{unit.instance} does not answer: no end after {self.timeout_s:g} s{self.advice}")
+            limit = time.monotonic() + self.timeout_s
+            while not self._call(slot.wait, WAIT_SECONDS):
+                if time.monotonic() > limit:
+                    late = f"{unit.instance} does not answer: no end after {self.timeout_s:g} s"
+                    raise DeviceError(late + self.advice)
+            running = False
             self._call(slot.fetch, beat)
             check_answer(slot.status.tobytes(), unit.instance)
         finally:
-            self.close_slots([slot])
+            with interrupts_deferred():
+                if running:
+                    self.stop([slot])
+                self.close_slots([slot])
 
     @property
     def advice(self) -> str:
@@ -152,36 +183,47 @@ class Card:
         return "" if self.info.emulated else f"; reset the card: xbutil reset --device {self.info.address}"
 
     def stop(self, unfinished: list) -> None:
-        """Deal with runs (XRT slots) that do not end: an emulated card loses its power, which ends them; those of a
-        board are left alone, and with them everything of this card."""
+        """Deal with runs (slots) that do not end: an emulated card loses its power, which ends them; those of a board
+        are left alone, and with them everything of this card."""
         if self.info.emulated:
             power_off()
-            deadline = time.monotonic() + POWER_OFF_SECONDS
-            unfinished = [slot for slot in unfinished if not slot.wait(max(0.0, deadline - time.monotonic()))]
-        if unfinished:
-            self.given_up = True
+        deadline = time.monotonic() + (POWER_OFF_SECONDS if self.info.emulated else 0.0)
+        for slot in unfinished:
+            with suppress(self.extension.CardError):  # it ended, if badly
+                self.given_up |= not slot.wait(max(0.0, deadline - time.monotonic()))
 
     def close_slots(self, slots: list) -> None:
-        """Free buffers (XRT slots), or keep them as they are on a card that was given up."""
+        """Free buffers (XRT slots), or keep them for ever on a card that was given up."""
         if self.given_up:
-            abandoned.extend(slots)
+            self.leak_objects(slots)
             return
         for slot in slots:
             slot.close()
 
+    def leak_objects(self, objects: list) -> None:
+        """Never destroy these objects of XRT: with a run that has not ended, that aborts the process."""
+        for entry in objects:
+            self.extension.leak(entry)
+
+    def leak(self) -> None:
+        """Never give the card back."""
+        self.leak_objects([*self.units, *([self.card] if self.card is not None else [])])
+
     def close(self) -> None:
-        """Give everything back, after the pipelines; a second call does nothing."""
+        """Give everything back, after the pipelines; a second call does nothing, nor does one in a forked process."""
+        lock, self.lock = self.lock, None
+        if lock is None or os.getpid() != self.process:
+            return
         if self.given_up:
-            abandoned.extend([*self.units, self.card])
+            self.leak()
         else:
             for unit in self.units:
                 unit.close()
             if self.card is not None:
                 self.card.close()
         self.card, self.units = None, []
-        if self.lock is not None:
-            self.lock.release()
-            self.lock = None
+        lifetime.cards.discard(self)
+        lock.release()
 
 
 def empty_launch() -> bytes:

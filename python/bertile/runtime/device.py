@@ -11,6 +11,7 @@ import numpy as np
 
 from bertile.pack.packer import PackedModel
 from bertile.runtime.card import Card
+from bertile.runtime.lifetime import interrupts_deferred
 from bertile.runtime.pipeline import Pipeline
 
 
@@ -55,7 +56,7 @@ class XrtEncoder:
 
     def close(self) -> None:
         """Give the card back."""
-        for pipeline in self.pipelines.values():
-            pipeline.close()
-        self.pipelines = {}
-        self.card.close()
+        with interrupts_deferred():
+            for pipeline in self.pipelines.values():
+                pipeline.close()
+            self.card.close()

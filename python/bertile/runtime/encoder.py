@@ -20,7 +20,8 @@ from bertile.models.quantized import dequantize_output
 from bertile.pack.container import load_packed
 from bertile.pack.packer import PackedModel
 from bertile.runtime.card import Card, CardInfo
-from bertile.runtime.jobs import Answer, StageTimes
+from bertile.runtime.jobs import Answer, Finish, StageTimes
+from bertile.runtime.lifetime import interrupts_deferred
 from bertile.runtime.pipeline import Pipeline
 from bertile.text import TextEncoder, token_limit
 
@@ -62,6 +63,8 @@ def embed_requests(packed: PackedModel, sequences: list[np.ndarray]) -> list[np.
     """What goes to the card, [tokens, hidden] int8, of token ids [tokens]. Raises CapacityError for wrong ones."""
     limit, vocabulary = token_limit(packed.config), packed.config.vocabulary
     for ids in sequences:
+        if ids.ndim != 1 or not (np.issubdtype(ids.dtype, np.integer) or ids.size == 0):
+            raise CapacityError(f"token ids of type {ids.dtype} and shape {ids.shape}: a row of integers is needed")
         if not 1 <= len(ids) <= limit:
             raise CapacityError(f"{len(ids)} tokens: this model takes 1 to {limit}")
         if ids.min() < 0 or ids.max() >= vocabulary:
@@ -72,7 +75,8 @@ def embed_requests(packed: PackedModel, sequences: list[np.ndarray]) -> list[np.
 class Encoder:
     """A packed model on a card, ready for texts. Use it in a `with` statement, or call `close`.
 
-    Calls may come from several threads. After a failure of the card every call raises its error until `reset`.
+    Calls may come from several threads; not from callbacks of its futures, nor from a forked process. After a failure
+    of the card every call raises its error until `reset`.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class Encoder:
         self._text_encoder: TextEncoder | None = None
         self._tokenizing = threading.Lock()  # it is told to cut and not to cut
         self._card_arguments = (Path(xclbin) if xclbin is not None else None, card, timeout_s)
-        self._pipeline: Pipeline | None = None
+        self._opening = threading.RLock()
         self._open()
 
     def _open(self) -> None:
@@ -99,7 +103,8 @@ class Encoder:
             self._card.load(self.packed)
             self._pipeline = Pipeline(self._card, self.packed)
         except BaseException:
-            self._card.close()
+            with interrupts_deferred():
+                self._card.close()
             raise
 
     @property
@@ -109,6 +114,8 @@ class Encoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids [tokens] of each text, cut to what fits. Raises BertileError for a model without tokenizer."""
+        if isinstance(texts, str):
+            raise TypeError("a list of texts is needed, not one text")
         with self._tokenizing:
             if self._text_encoder is None:
                 self._text_encoder = TextEncoder(self.packed.tokenizer, self.packed.config)
@@ -119,8 +126,11 @@ class Encoder:
 
         The future raises CapacityError when they do not fit a launch, DeviceError when the card fails.
         """
+        return self._submit(sequences, self._hidden_states)
+
+    def _submit(self, sequences: Sequence[np.ndarray], finish: Finish) -> Future:
         prepare = partial(embed_requests, self.packed, [np.asarray(ids) for ids in sequences])
-        return self._pipeline.submit(prepare, self._hidden_states)
+        return self._pipeline.submit(prepare, finish)
 
     def submit(self, text: str) -> Future:
         """A text in a launch of its own: a future `Answer`, as `submit_tokens`. The lowest latency."""
@@ -130,18 +140,27 @@ class Encoder:
         scale = self.packed.output_scale[-1]
         return [dequantize_output(rows[-1, first : first + tokens], scale) for first, _, tokens in launch.spans]
 
+    def _launch_all(self, texts: Sequence[str], finish: Finish) -> list[Answer]:
+        """The answers of all launches, in the order of the texts; after an error or interrupt no more are begun."""
+        sequences = self.tokenize(texts)
+        groups = plan_launches([len(ids) for ids in sequences], len(self._card.info.units))
+        futures = [self._submit([sequences[index] for index in group], finish) for group in groups]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
     def encode_detailed(self, texts: Sequence[str]) -> list[Encoding]:
         """Every text with its hidden states and times, in order; texts share launches."""
-        sequences = self.tokenize(texts)
-        groups = plan_launches([len(ids) for ids in sequences], len(self._card.units))
-        futures = [self.submit_tokens([sequences[index] for index in group]) for group in groups]
-        return [encoding for future in futures for encoding in to_encodings(future.result())]
+        return [one for answer in self._launch_all(texts, self._hidden_states) for one in to_encodings(answer)]
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings [texts, hidden] float32: the mean over tokens, of length one."""
-        if not texts:
-            return np.zeros((0, self.packed.config.hidden), np.float32)
-        return np.stack([encoding.embedding for encoding in self.encode_detailed(texts)])
+        answers = self._launch_all(texts, lambda rows, launch: mean_pool(self._hidden_states(rows, launch)))
+        empty = np.zeros((0, self.packed.config.hidden), np.float32)
+        return np.concatenate([empty, *(answer.value for answer in answers)])
 
     async def encode_async(self, text: str) -> Encoding:
         """One text in a launch of its own; await many of them at once to keep every unit busy."""
@@ -150,15 +169,15 @@ class Encoder:
 
     def reset(self) -> None:
         """Open the card and load the model anew. Requests under way fail."""
-        self.close()
-        self._open()
+        with self._opening:
+            self.close()
+            self._open()
 
     def close(self) -> None:
         """Give the card back; requests under way get a moment, those that wait fail. A second call does nothing."""
-        if self._pipeline is not None:
+        with self._opening, interrupts_deferred():
             self._pipeline.close()
-            self._pipeline = None
-        self._card.close()
+            self._card.close()
 
     def __enter__(self) -> Encoder:
         return self

@@ -14,6 +14,7 @@ from bertile.errors import DeviceError
 
 XCLBIN = "bertile_u200.xclbin"
 AMD_XRT = Path("/opt/xilinx/xrt")
+used_modes: dict[str, str] = {}  # XRT reads its environment once
 
 
 def load_extension() -> ModuleType:
@@ -45,6 +46,8 @@ def prepare_environment(xclbin: Path) -> XclbinHeader:
     Raises FormatError for a file that is no xclbin, DeviceError when this process has used XRT in the other mode.
     """
     header = read_xclbin_header(xclbin)
+    if header.mode != used_modes.setdefault("first", header.mode):
+        raise DeviceError(f"{xclbin} is for mode {header.mode}, but this process has used {used_modes['first']}")
     mode = os.environ.get("XCL_EMULATION_MODE", "")
     if header.mode == "hw":
         if mode:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,13 +75,18 @@ class Job:
     launch: Launch | None = None
 
     def settle(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Give the future its end unless it has one."""
-        if self.future.done():
-            return
-        if error is not None:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(value)
+        """Give the future its end unless it has one; another thread, or the caller, may be faster."""
+        with suppress(InvalidStateError):
+            if error is not None:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(value)
+
+    def refuse(self, error: BaseException) -> None:
+        """The same for one that was never begun: one that its caller has cancelled is told so."""
+        with suppress(InvalidStateError, RuntimeError):
+            if self.future.set_running_or_notify_cancel():
+                self.future.set_exception(error)
 
 
 class Slot:
@@ -109,9 +115,14 @@ class Slot:
         self.xrt.start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether the run has ended."""
-        self.running = not self.xrt.wait(seconds)
-        return not self.running
+        """Whether the run has ended. Raises the extension's CardError when it failed, and so has ended, too."""
+        try:
+            ended = self.xrt.wait(seconds)
+        except Exception:
+            self.running = False
+            raise
+        self.running = not ended
+        return ended
 
     def size(self, launch: Launch) -> int:
         """Bytes of its output."""

@@ -6,16 +6,18 @@ whether the card still answers them. The caller holds futures only, so an interr
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
 from bertile.devices.launch import lay_out
 from bertile.errors import DeviceError
 from bertile.pack.packer import PackedModel
+from bertile.runtime import lifetime
 from bertile.runtime.card import Card, CardLostError
 from bertile.runtime.jobs import Answer, Finish, Job, Prepare, Slot, StageTimes
 
@@ -34,11 +36,14 @@ class CardFailure(Exception):
 
 
 class Pipeline:
-    """Launches of one model on every unit of a card. Everything that threads share is guarded by `changed`."""
+    """Launches of one model on every unit of a card. Queues, errors and the number of threads are guarded by `changed`.
+
+    Callbacks of futures run in its threads: they must be short, and must not wait for other requests.
+    """
 
     def __init__(self, card: Card, packed: PackedModel, trace: bool = False, slots_per_unit: int = SLOTS_PER_UNIT):
         """The model must be on the card. trace: answers have every layer, else the last. Raises DeviceError."""
-        self.card, self.changed = card, threading.Condition()
+        self.card, self.changed, self.process = card, threading.Condition(), os.getpid()
         self.error: DeviceError | None = None  # of the card, or that it was closed: no more requests
         self.failed = False
         self.closing_ends: float | None = None
@@ -56,16 +61,30 @@ class Pipeline:
             self._close_slots()
             raise
         self.free.extend(self.slots)
-        self.threads = [
-            threading.Thread(target=work, name=f"bertile {work.__name__}", daemon=True)
-            for work in (self._start_all, self._collect_all, self._watch)
-        ]
+        works = (self._start_all, self._collect_all, self._watch)
+        self.threads = [threading.Thread(target=self._work, args=(work,), daemon=True) for work in works]
+        self.alive = len(self.threads)
+        lifetime.pipelines.add(self)
         for thread in self.threads:
             thread.start()
+
+    def _work(self, work: Callable[[], None]) -> None:
+        """A thread: whatever ends it, no request is left without an answer."""
+        try:
+            work()
+        except BaseException as error:
+            self._fail(DeviceError(f"the pipeline failed: {type(error).__name__}: {error}"))
+            raise
+        finally:
+            with self.changed:
+                self.alive -= 1
+                self.changed.notify_all()
 
     def submit(self, prepare: Prepare, finish: Finish) -> Future:
         """A future `Answer` of one launch. prepare() gives sequences [tokens, hidden] int8; finish(rows, launch) makes
         the value of rows [layers, rows, hidden] int8, which it must not keep. Raises DeviceError after a failure."""
+        if os.getpid() != self.process:
+            raise DeviceError(f"the card was opened by process {self.process}: open it after the fork")
         job = Job(prepare, finish)
         with self.changed:
             if self.error is not None:
@@ -76,31 +95,38 @@ class Pipeline:
 
     def close(self) -> None:
         """Fail requests that wait, give those under way a moment, end the threads. A second call does nothing."""
+        if os.getpid() != self.process:
+            return
+        if threading.current_thread() in self.threads:
+            raise DeviceError("a callback of a request cannot close the card")
         with self.changed:
             self.closing_ends = self.closing_ends or time.perf_counter() + CLOSING_SECONDS
             self.error = self.error or DeviceError("the card was closed before this request ran")
             refused, self.waiting = list(self.waiting), deque()
             self.changed.notify_all()
         for job in refused:
-            job.settle(error=self.error)
+            job.refuse(self.error)
         self._join(2 * CLOSING_SECONDS)
-        if self._alive() or self._running():
+        if self.alive or self._running():
             self.card.stop(self._running())
             self._join(POWERLESS_SECONDS)
             self.card.stop(self._running())  # one that came back to start its run
-            self.card.given_up |= self._alive()
+            self.card.given_up |= self.alive > 0
+        self._fail(DeviceError("the card was closed while this request ran"))
         self._close_slots()
+        lifetime.pipelines.discard(self)
+
+    def leak(self) -> None:
+        """Never free the buffers."""
+        self.card.leak_objects([slot.xrt for slot in self.slots])
 
     def _join(self, seconds: float) -> None:
-        end = time.perf_counter() + seconds
-        for thread in self.threads:
-            thread.join(max(0.0, end - time.perf_counter()))
+        """Wait for the threads; not by `Thread.join`, which an interrupt may leave with a wrong answer."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.alive == 0, seconds)
 
-    def _alive(self) -> bool:
-        return any(thread.is_alive() for thread in self.threads)
-
-    def _running(self) -> list:
-        return [slot.xrt for slot in self.slots if slot.running]
+    def _running(self) -> list[Slot]:
+        return [slot for slot in self.slots if slot.running]
 
     def _close_slots(self) -> None:
         self.free.clear()
@@ -186,7 +212,7 @@ class Pipeline:
     def _await(self, job: Job, slot: Slot) -> None:
         """Until the run has ended. A unit's time for it counts from the end of the run before."""
         limit = max(job.started, self.unit_ends.get(slot.unit, 0.0)) + self.card.timeout_s
-        while not slot.wait(WAIT_SECONDS):
+        while not self._ended(slot):
             now = time.perf_counter()
             if self.closing_ends and now > self.closing_ends:
                 raise CardFailure(DeviceError(f"the card was closed while {slot.unit} ran this request"))
@@ -194,6 +220,12 @@ class Pipeline:
                 late = f"{slot.unit} does not finish: no end after {self.card.timeout_s:g} s"
                 raise CardFailure(DeviceError(late + self.card.advice))
         self.unit_ends[slot.unit] = time.perf_counter()
+
+    def _ended(self, slot: Slot) -> bool:
+        try:
+            return slot.wait(WAIT_SECONDS)
+        except self.card.extension.CardError as error:
+            raise CardFailure(DeviceError(str(error))) from None
 
     def _finish(self, job: Job, slot: Slot) -> Answer:
         collected = time.perf_counter()
@@ -232,9 +264,11 @@ class Pipeline:
         """Fail every request that has no answer yet, and all to come."""
         with self.changed:
             self.error, self.failed = self.error or error, True
-            jobs = [*self.waiting, *(job for job, _ in self.flying), *([self.starting] if self.starting else [])]
-            self.waiting.clear()
+            waiting, self.waiting = list(self.waiting), deque()
+            begun = [*(job for job, _ in self.flying), *([self.starting] if self.starting else [])]
             self.flying.clear()
             self.changed.notify_all()
-        for job in jobs:
+        for job in waiting:
+            job.refuse(error)
+        for job in begun:
             job.settle(error=error)
