@@ -14,6 +14,7 @@ from bertile.config.target import load_target, target_clocks
 from bertile.models.load import load_model
 from bertile.pack.packer import PackedModel
 from bertile.perf.estimate import estimate_cycles
+from bertile.perf.latency.board import board_rows, find_board
 from bertile.perf.latency.cpu import Advance, layers_text
 from bertile.perf.latency.encoder import pruned_model
 from bertile.perf.latency.plan import Case, Plan
@@ -71,7 +72,10 @@ def cycle_counter(shape: str, layers: int, sparsity: float, counts: Counts) -> C
 
 
 def card_rows(plan: Plan, advance: Advance) -> list[Row]:
-    """Rows of the card for every case and clock, projected. Rows measured on a board would come from here as well."""
+    """Rows of the card: measured on a board if there is one, else projected for every case and clock."""
+    board = find_board()
+    if board is not None:
+        return board_rows(plan, board, advance)
     counts, rows = counted_cycles(), []
 
     def model_of(case: Case) -> tuple[int, float]:
