@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from bertile.config.spec import load_spec
 from bertile.errors import CapacityError, FormatError
-from bertile.models.folder import give_usual_mode
+from bertile.files import write_tensors
 from bertile.pack.container import content_digest
 
 SPEC = load_spec()
@@ -102,16 +99,7 @@ def encode_head(head: Head) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def save_head(head: Head, path: Path) -> None:
     """Write the file under a temporary name, then rename. Raises FormatError or CapacityError."""
     tensors, metadata = encode_head(head)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, temporary, metadata)
-        give_usual_mode(temporary)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise FormatError(f"cannot write {path}: {error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    write_tensors(tensors, metadata, path)
 
 
 def read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

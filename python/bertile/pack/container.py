@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from bertile.config.spec import load_spec
 from bertile.errors import FormatError
-from bertile.files import give_usual_mode
+from bertile.files import write_tensors
 from bertile.models.encoder import Embeddings, EncoderConfig, Norm
 from bertile.pack.packer import PackedModel, ProgramVariant
 from bertile.pack.program import Extent, LayerImages
@@ -88,16 +85,7 @@ def save_packed(packed: PackedModel, path: Path) -> None:
     """Write the file under a temporary name, then rename: a file with its final name is complete."""
     tensors, metadata = to_tensors(packed), to_metadata(packed)
     metadata["content_digest"] = content_digest(tensors, metadata)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, temporary, metadata)
-        give_usual_mode(temporary)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise FormatError(f"cannot write {path}: {error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    write_tensors(tensors, metadata, path)
 
 
 def read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
