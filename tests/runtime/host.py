@@ -188,6 +188,7 @@ def endless(xclbin: Path, model: Path) -> dict:
 
 def opened(xclbin: Path, model: Path) -> dict:
     """Open and wait for a line on standard input."""
+    print("opening", flush=True)
     with Encoder(xclbin, model):
         print("running", flush=True)
         sys.stdin.readline()

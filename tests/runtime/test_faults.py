@@ -153,6 +153,7 @@ def test_no_memory_for_the_buffers(card, tiny):
 
 def test_two_processes_on_one_card(card, tiny):
     first = card.start(HOST, "opened", card.xclbin, tiny.path)
+    first.await_line("opening")
     first.await_line("running")
     message = check(card, tiny.path)
     assert message == f"the card is in use by process {first.process.pid}"

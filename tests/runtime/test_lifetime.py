@@ -82,6 +82,7 @@ def test_an_interrupt_while_a_unit_is_asked(card, tiny):
     """A unit that never answers must not keep the caller."""
     environment = {"BERTILE_EMU_FAULT": "hang:encoder_1"}
     host = card.start(HOST, "opened", card.xclbin, tiny.path, **environment)
-    time.sleep(3.0)
+    host.await_line("opening")
+    time.sleep(2.0)
     interrupt(host, 1, 0.0)
     assert host.wait(20).returncode == 130
