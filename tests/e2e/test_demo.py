@@ -65,7 +65,7 @@ def test_readme_commands_run(tmp_path, monkeypatch):
     rows = ["A cat sleeps.\tA kitten is asleep.\t4.5", "A cat sleeps.\tPrices rose.\t0.0", "Yes.\tIndeed.\t3.0"]
     (tmp_path / "GLUE" / "STS-B" / "dev.tsv").write_text("\n".join(["sentence1\tsentence2\tlabel", *rows]) + "\n")
     commands = [shlex.split(line, comments=True)[1:] for line in README.splitlines() if line.startswith("bertile ")]
-    assert len(commands) == 8
+    assert len(commands) == 10
     for command in commands:
         result = bertile(*command)
         assert result.returncode == 0, (command, result.stderr)
