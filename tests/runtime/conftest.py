@@ -40,8 +40,8 @@ class Outcome:
         return json.loads(self.stdout.splitlines()[-1])
 
 
-def card_processes(session: int) -> list[str]:
-    """Emulated cards that name a session's leader as their host."""
+def card_processes(mark: int) -> list[str]:
+    """Emulated cards of the host that was started with this mark."""
     found = []
     for folder in Path("/proc").iterdir():
         try:
@@ -49,7 +49,7 @@ def card_processes(session: int) -> list[str]:
             environment = (folder / "environ").read_bytes().decode()
         except (OSError, UnicodeDecodeError):
             continue
-        if CARD_PROGRAM in command and f"BERTILE_TEST_HOST={session}" in environment:
+        if CARD_PROGRAM in command and f"BERTILE_TEST_HOST={mark}" in environment:
             found.append(folder.name)
     return found
 
