@@ -28,7 +28,7 @@ $(ENVIRONMENT): requirements.lock
 	@touch $@
 
 # The package is installed in place; what is compiled is the XRT runtime.
-$(PACKAGE): $(ENVIRONMENT) pyproject.toml setup.py $(wildcard host/runtime/*)
+$(PACKAGE): $(ENVIRONMENT) pyproject.toml setup.py $(wildcard host/runtime/*) hls/include/bertile_spec.hpp
 	@sh host/install_xrt.sh
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

@@ -29,10 +29,10 @@ def extensions() -> list[Pybind11Extension]:
         Pybind11Extension(
             "bertile.runtime._xrt",
             SOURCES,
-            depends=["host/runtime/card.hpp", "host/runtime/errors.hpp"],
+            depends=["host/runtime/card.hpp", "host/runtime/errors.hpp", "hls/include/bertile_spec.hpp"],
             cxx_std=17,
-            include_dirs=["host/runtime"],
-            extra_compile_args=["-isystem", headers, "-Wall", "-Wextra"],
+            include_dirs=["host/runtime", "hls/include"],
+            extra_compile_args=["-isystem", headers, "-Wall", "-Wextra", "-Wno-unknown-pragmas"],
             library_dirs=[libraries] if libraries else [],
             runtime_library_dirs=[libraries] if libraries else [],
             libraries=["xrt_coreutil", "uuid"],

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "bertile_spec.hpp"
+
 namespace bertile {
 
 // Boards in this machine; XRT does not count an emulated card.
@@ -93,8 +95,8 @@ class Slot {
 
   // Launch table and status lie a page before input and output, so that one transfer takes both.
   static constexpr size_t kHeaderBytes = 4096;
-  static constexpr size_t kTableBytes = 128;
-  static constexpr size_t kStatusBytes = 64;
+  static constexpr size_t kTableBytes = 2 * kPacketBeatBytes;  // header and sequences
+  static constexpr size_t kStatusBytes = kPacketBeatBytes;
 
  private:
   struct Completion;

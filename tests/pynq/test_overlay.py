@@ -7,24 +7,21 @@ import re
 import signal
 import struct
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.random_encoder import encoder_config, random_quantized
-from tests.runtime.conftest import Host, Outcome, PackedFile
+from tests.runtime.conftest import Host, Outcome, PackedFile, pack_minilm, pack_tiny
 
 from bertile.config.kernels import ENCODER, load_link
-from bertile.config.paths import BUILD_DIR, ROOT
+from bertile.config.paths import BUILD_DIR
 from bertile.config.spec import load_spec
 from bertile.emulation.xclbin import encode_xclbin
 from bertile.errors import DeviceError
 from bertile.golden.integer import IntegerEncoder
 from bertile.inference import mean_pool
-from bertile.pack.container import load_packed, save_packed
-from bertile.pack.packer import pack_encoder, unpack_encoder
+from bertile.pack.packer import unpack_encoder
 from bertile.text import TextEncoder
 
 from .host import LENGTHS, TEXTS, digest, inputs, requests
@@ -99,19 +96,12 @@ def card(built_card: Path, tmp_path: Path) -> PynqCard:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> PackedFile:
-    """Two small layers with random weights."""
-    path = tmp_path_factory.mktemp("packed") / "tiny.bertile"
-    save_packed(pack_encoder(random_quantized(encoder_config(64, 112, 2), 1)), path)
-    return PackedFile(path, load_packed(path))
+    return pack_tiny(tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture(scope="session")
 def minilm(tmp_path_factory: pytest.TempPathFactory, built_card: Path) -> PackedFile:
-    """The bundled MiniLM, unpruned."""
-    path = tmp_path_factory.mktemp("packed") / "minilm.bertile"
-    command = [sys.executable, "-m", "bertile.cli.main", "pack", "minilm", "-o", str(path)]
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
-    return PackedFile(path, load_packed(path))
+    return pack_minilm(tmp_path_factory.mktemp("packed"))
 
 
 def expected_layers(model: PackedFile, launches: int) -> list[list[str]]:

@@ -154,18 +154,26 @@ class PackedFile:
         return [embed_tokens(self.packed, ids) for ids in sequences]
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> PackedFile:
+def pack_tiny(folder: Path) -> PackedFile:
     """Two small layers with random weights."""
-    path = tmp_path_factory.mktemp("packed") / "tiny.bertile"
+    path = folder / "tiny.bertile"
     save_packed(pack_encoder(random_quantized(encoder_config(64, 112, 2), 1)), path)
     return PackedFile(path, load_packed(path))
 
 
-@pytest.fixture(scope="session")
-def minilm(tmp_path_factory: pytest.TempPathFactory) -> PackedFile:
+def pack_minilm(folder: Path) -> PackedFile:
     """The bundled MiniLM, unpruned."""
-    path = tmp_path_factory.mktemp("packed") / "minilm.bertile"
+    path = folder / "minilm.bertile"
     command = [sys.executable, "-m", "bertile.cli.main", "pack", "minilm", "-o", str(path)]
     subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     return PackedFile(path, load_packed(path))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> PackedFile:
+    return pack_tiny(tmp_path_factory.mktemp("packed"))
+
+
+@pytest.fixture(scope="session")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> PackedFile:
+    return pack_minilm(tmp_path_factory.mktemp("packed"))
