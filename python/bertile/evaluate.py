@@ -1,81 +1,89 @@
-"""Task scores of a packed encoder or of an FP32 model, without fine-tuning: sentence similarity."""
+"""Task scores: through a model's classifier, or by the similarity of its sentence embeddings where it has none."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from bertile.errors import BertileError
-from bertile.inference import mean_pool
+from bertile.inference import Keep, first_token, mean_pool
+from bertile.models.encoder import EncoderConfig
+from bertile.models.task_head import TaskHead
+from bertile.tasks.data import Split
+from bertile.tasks.glue import Task, plain_name
+from bertile.tasks.metrics import compute_metrics
+from bertile.text import TextEncoder
 
-HiddenStates = Callable[[list[np.ndarray]], list[np.ndarray]]
+# The one task that needs no training: cosines of sentence embeddings against similarities.
+SIMILARITY_TASK = "stsb"
+# Sequences of token ids [tokens] to what is kept of the hidden states of each.
+HiddenStates = Callable[[list[np.ndarray], Keep], list[np.ndarray]]
+Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class SimilarityTask:
-    """Sentence pairs with a similarity each."""
+class Target:
+    """A model on a device, to be scored; tokenizer: the text of a tokenizer.json, "" without one."""
 
-    first: list[str]
-    second: list[str]
-    similarity: np.ndarray
-
-
-# Task name on the command line -> folder name in GLUE.
-TASKS = {"stsb": "STS-B"}
+    name: str
+    tokenizer: str
+    config: EncoderConfig
+    head: TaskHead | None
+    hidden_states: HiddenStates
 
 
-def find_split(data: Path, task: str, split: str) -> Path:
-    """`data/<split>.tsv`, or the same in the task's GLUE folder. Raises BertileError."""
-    if task not in TASKS:
-        raise BertileError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
-    candidates = [data / TASKS[task] / f"{split}.tsv", data / f"{split}.tsv"]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise BertileError(f"{data}: no {split}.tsv of {task}, neither there nor in {TASKS[task]}")
+def check_head(head: TaskHead | None, task: Task) -> None:
+    """Raises BertileError where a model with this classifier, or without one, cannot be scored on the task."""
+    if head is None:
+        if task.name != SIMILARITY_TASK:
+            raise BertileError(f"{task.name} needs a classifier, and this model has none: fine-tune it first (train)")
+        if "mse" in task.metrics:
+            raise BertileError(f"without a classifier, {task.name} is scored by cosines, which have no mse")
+        return
+    if head.task and plain_name(head.task) != plain_name(task.name):
+        raise BertileError(f"the model was trained for {head.task}, not for {task.name}")
+    outputs = len(head.output.bias)
+    if outputs != task.classes or bool(head.labels) != bool(task.labels):
+        raise BertileError(f"{task.name} needs {described(task.labels)}, the model has {described(head.labels)}")
+    if head.labels != task.labels and set(head.labels) == set(task.labels):
+        raise BertileError(f"{task.name} has its classes in another order than the model ({', '.join(head.labels)})")
 
 
-def read_similarity(path: Path) -> SimilarityTask:
-    """A TSV with columns sentence1, sentence2 and label, no quoting. Raises BertileError naming the line."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(read_rows(path, csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)))
-    except UnicodeDecodeError:
-        raise BertileError(f"{path}: not UTF-8 text") from None
-    except csv.Error as error:
-        raise BertileError(f"{path}: {error}") from None
-    if len(rows) < 2:
-        raise BertileError(f"{path}: fewer than two rows")
-    first, second, labels = zip(*rows, strict=True)
-    return SimilarityTask(list(first), list(second), np.array(labels))
+def described(labels: tuple[str, ...]) -> str:
+    """What a classifier with these labels gives."""
+    return f"{len(labels)} classes" if labels else "one value"
 
 
-def read_rows(path: Path, reader: csv.DictReader) -> Iterator[tuple[str, str, float]]:
-    """Sentences and label of each row. Raises BertileError naming the line."""
-    if not {"sentence1", "sentence2", "label"} <= set(reader.fieldnames or ()):
-        raise BertileError(f"{path}: needs the columns sentence1, sentence2 and label")
-    for row in reader:
-        try:
-            label = float(row["label"])
-        except (TypeError, ValueError):
-            label = np.nan
-        if not np.isfinite(label):
-            raise BertileError(f"{path}: line {reader.line_num}: no number in column label")
-        if row["sentence1"] is None or row["sentence2"] is None:
-            raise BertileError(f"{path}: line {reader.line_num}: a sentence is missing")
-        yield row["sentence1"], row["sentence2"], label
+def take_first(split: Split, count: int | None) -> Split:
+    """The first examples of a split, all of them without a count."""
+    second = None if split.second is None else split.second[:count]
+    return Split(split.first[:count], second, split.labels[:count], split.source)
 
 
-def similarity_score(task: SimilarityTask, token_ids: list[np.ndarray], hidden_states: HiddenStates) -> float:
-    """Spearman correlation of mean-pooled cosines with the labels; token_ids: first sentences, then second ones."""
-    pooled = mean_pool(hidden_states(token_ids))
-    cosine = (pooled[: len(task.first)] * pooled[len(task.first) :]).sum(axis=1)
-    score = float(spearmanr(cosine, task.similarity).statistic)
-    if not np.isfinite(score):
-        raise BertileError("the score is not a number: all similarities or all labels are equal")
-    return score
+def similarity_outputs(split: Split, token_ids: list[np.ndarray], hidden_states: HiddenStates) -> np.ndarray:
+    """Cosines [examples, 1] of mean-pooled pairs; token_ids: first sentences, then second ones."""
+    pooled = np.stack(hidden_states(token_ids, lambda states: mean_pool([states])[0]))
+    return (pooled[: len(split)] * pooled[len(split) :]).sum(axis=1, keepdims=True)
+
+
+def task_outputs(target: Target, split: Split, max_tokens: int | None, warn: Warn) -> np.ndarray:
+    """Logits [examples, classes] of the target's classifier, or cosines [examples, 1] without one."""
+    cut: list[str] = []
+    encoder = TextEncoder(target.tokenizer, target.config, max_tokens)
+    texts = [*split.first, *(split.second or ())] if target.head is None else split.texts()
+    token_ids = encoder.encode(texts, cut.append)
+    if cut:
+        warn(f"{len(cut)} of {len(texts)} texts were cut to {encoder.limit} tokens")
+    if target.head is None:
+        return similarity_outputs(split, token_ids, target.hidden_states)
+    return target.head.logits(np.stack(target.hidden_states(token_ids, first_token)))
+
+
+def evaluate_task(
+    target: Target, task: Task, split: Split, max_tokens: int | None = None, warn: Warn = lambda message: None
+) -> dict[str, float]:
+    """The task's metrics on a split. Raises BertileError where target and task do not go together."""
+    check_head(target.head, task)
+    return compute_metrics(task, task_outputs(target, split, max_tokens, warn), split.labels)

@@ -14,10 +14,22 @@ from bertile.models.quantized import dequantize_output, quantize_input
 from bertile.pack.packer import PackedModel
 
 Progress = Callable[[int, int], None]
+# What is kept of a sequence's hidden states [tokens, hidden]: all of them for a whole data set would fill the memory.
+Keep = Callable[[np.ndarray], np.ndarray]
 
 
 def no_progress(done: int, total: int) -> None:
     """Ignore progress."""
+
+
+def whole(states: np.ndarray) -> np.ndarray:
+    """Keep all hidden states [tokens, hidden]."""
+    return states
+
+
+def first_token(states: np.ndarray) -> np.ndarray:
+    """Keep those of the first token, [hidden]: what a classifier reads."""
+    return states[0].copy()
 
 
 def embed_tokens(packed: PackedModel, token_ids: np.ndarray) -> np.ndarray:
@@ -34,15 +46,19 @@ def stream_launches(device: Device, launches: Iterable[list[np.ndarray]]) -> Ite
 
 
 def run_sequences(
-    packed: PackedModel, device: Device, sequences: list[np.ndarray], progress: Progress = no_progress
+    packed: PackedModel,
+    device: Device,
+    sequences: list[np.ndarray],
+    progress: Progress = no_progress,
+    keep: Keep = whole,
 ) -> list[np.ndarray]:
-    """Final hidden states [tokens, hidden] float32 of each sequence of token ids."""
+    """Final hidden states [tokens, hidden] float32 of each sequence of token ids: what `keep` keeps of them."""
     results: list[np.ndarray] = []
     groups = batch_launches([len(ids) for ids in sequences])
     launches = ([embed_tokens(packed, sequences[index]) for index in group] for group in groups)
     for group, output in zip(groups, stream_launches(device, launches), strict=True):
         for first, _, tokens in spans([len(sequences[index]) for index in group]):
-            results.append(dequantize_output(output[first : first + tokens], packed.output_scale[-1]))
+            results.append(keep(dequantize_output(output[first : first + tokens], packed.output_scale[-1])))
         progress(len(results), len(sequences))
     return results
 

@@ -15,8 +15,15 @@ from bertile.errors import BertileError
 from bertile.models.encoder import EncoderConfig
 
 SPEC = load_spec()
+Text = str | tuple[str, str]  # a sentence or a pair of them
+PAIR_SEPARATOR = "\t"  # between the sentences of a pair in a line
 # Calibration of a model without a tokenizer: seeded random ids.
 RANDOM_SEQUENCES, RANDOM_TOKENS = 16, 64
+
+
+def shown(text: Text) -> str:
+    """As the line that it came from."""
+    return text if isinstance(text, str) else PAIR_SEPARATOR.join(text)
 
 
 def token_limit(config: EncoderConfig) -> int:
@@ -29,55 +36,73 @@ def bundled_lines(name: str) -> list[str]:
     return (resources.files("bertile") / "data" / name).read_text(encoding="utf-8").splitlines()
 
 
-def read_lines(source: Path) -> list[str]:
-    """Lines of a text file that are not empty. Raises BertileError for a missing, undecodable or empty file."""
+def read_lines(source: Path) -> list[Text]:
+    """Lines of a text file that are not empty; one with a TAB is a pair of sentences.
+
+    Raises BertileError for a missing, undecodable or empty file, and for a line that is neither sentence nor pair.
+    """
     try:
         lines = source.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise BertileError(f"{source}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise BertileError(f"{source}: not UTF-8 text") from None
-    return non_empty(lines, str(source))
+    return parse_lines(lines, str(source))
 
 
-def read_stdin() -> list[str]:
+def read_stdin() -> list[Text]:
     """The same from standard input."""
     text = sys.stdin.read() if sys.stdin else ""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # bytes that are not UTF-8 arrive as lone surrogates
         raise BertileError("standard input: not UTF-8 text") from None
-    return non_empty(text.splitlines(), "standard input")
+    return parse_lines(text.splitlines(), "standard input")
 
 
-def non_empty(lines: list[str], source: str) -> list[str]:
-    kept = [line.strip() for line in lines if line.strip()]
-    if not kept:
+def parse_lines(lines: list[str], source: str) -> list[Text]:
+    """Sentences and pairs of the lines that are not empty. Raises BertileError naming the line."""
+    texts: list[Text] = []
+    for number, line in enumerate(lines, 1):
+        parts = [part.strip() for part in line.split(PAIR_SEPARATOR)]
+        if not any(parts):
+            continue
+        if len(parts) > 2 or not all(parts):
+            raise BertileError(f"{source}: line {number}: a TAB separates the two sentences of a pair, and only those")
+        texts.append(parts[0] if len(parts) == 1 else (parts[0], parts[1]))
+    if not texts:
         raise BertileError(f"{source}: no text")
-    return kept
+    return texts
 
 
 class TextEncoder:
     """Tokenizes as the model was trained, special tokens included, and cuts what is too long."""
 
-    def __init__(self, tokenizer: str, config: EncoderConfig):
-        """tokenizer: the text of a tokenizer.json. Raises BertileError when it is empty."""
+    def __init__(self, tokenizer: str, config: EncoderConfig, max_tokens: int | None = None):
+        """tokenizer: the text of a tokenizer.json; max_tokens: a limit below the model's own.
+
+        Raises BertileError for a tokenizer that is empty.
+        """
         if not tokenizer:
             raise BertileError("this model has no tokenizer (random weights or a folder without one): it reads no text")
-        self.limit, self.vocabulary = token_limit(config), config.vocabulary
+        self.limit, self.vocabulary = min(token_limit(config), max_tokens or SPEC.capacity.tokens), config.vocabulary
         self.tokenizer = Tokenizer.from_str(tokenizer)
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
 
-    def encode(self, texts: list[str], warn: Callable[[str], None] = lambda message: None) -> list[np.ndarray]:
-        """Token ids [tokens] of each text; warn(message) once a text that is cut."""
+    def encode(self, texts: list[Text], warn: Callable[[str], None] = lambda message: None) -> list[np.ndarray]:
+        """Token ids [tokens] of each text; warn(message) once a text that is cut: of a pair the longer sentence first.
+
+        A special token's name in a text, such as [SEP], becomes that token, as Hugging Face has it.
+        """
         sequences = []
         for number, text in enumerate(texts, 1):
-            ids = self.tokenizer.encode(text).ids
+            sentences = (text,) if isinstance(text, str) else text
+            ids = self.tokenizer.encode(*sentences).ids
             if len(ids) > self.limit:
                 warn(f"text {number}: {len(ids)} tokens, cut to its first {self.limit} (special tokens kept)")
-                self.tokenizer.enable_truncation(self.limit)
-                ids = self.tokenizer.encode(text).ids
+                self.tokenizer.enable_truncation(self.limit, strategy="longest_first")
+                ids = self.tokenizer.encode(*sentences).ids
                 self.tokenizer.no_truncation()
             if max(ids) >= self.vocabulary:
                 raise BertileError(

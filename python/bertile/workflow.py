@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from bertile import __version__
@@ -10,9 +11,11 @@ from bertile.errors import BertileError
 from bertile.inference import Progress, no_progress
 from bertile.models.folder import find_folder
 from bertile.models.load import Model, check_capacity, embeddings, encoder_layers
+from bertile.models.task_head import read_task_head
 from bertile.pack.packer import PackedModel, pack_encoder
-from bertile.prune.magnitude import read_pruning
+from bertile.prune.folder import read_pruning
 from bertile.quantize.quantizer import quantize_encoder
+from bertile.quantize.texts import own_calibration
 from bertile.text import calibration_sequences
 
 WEIGHTS_FILE = "model.safetensors"
@@ -65,13 +68,20 @@ def pack_model(
     quantizing: Progress = no_progress,
     packing: Progress = no_progress,
 ) -> PackedModel:
-    """Quantize and pack `model`, loaded from `source`; calibrated on the lines of `calibrate` or the bundled text.
+    """Quantize and pack `model`, loaded from `source`; calibrated on the lines of `calibrate`.
+
+    Without those on the folder's own text, which a training run left there, else on the bundled one. Its task head
+    comes along as it is.
 
     quantizing and packing count layers. Raises BertileError and its kin, before any file is written.
     """
     check_capacity(model.config)
+    head = read_task_head(source)
     tokenizer = tokenizer_json(model)
-    sequences, calibration = calibration_sequences(tokenizer, model.config, calibrate)
+    own = own_calibration(find_folder(source)) if calibrate is None and tokenizer else None
+    sequences, calibration = calibration_sequences(tokenizer, model.config, calibrate or own)
+    if own:
+        calibration["source"] = "training text of the model"
     quantized = quantize_encoder(
         encoder_layers(model),
         model.config,
@@ -81,4 +91,4 @@ def pack_model(
         provenance_of(model, source, calibration),
         quantizing,
     )
-    return pack_encoder(quantized, packing)
+    return replace(pack_encoder(quantized, packing), head=head)

@@ -52,6 +52,16 @@ def succeed(*arguments: object, **options: object) -> str:
     return result.stdout
 
 
+def refuse(cause: str, *arguments: object, **options: object) -> None:
+    """The command exits with 2 and one line on stderr that contains `cause`."""
+    result = bertile(*arguments, **options)
+    assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    assert cause in lines[0]
+
+
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with `pruned` (random bert-tiny at 50 %) and `tiny.bertile`."""

@@ -14,7 +14,7 @@ import pytest
 from bertile.config.spec import load_spec
 from bertile.pack.container import load_packed
 from bertile.pack.packer import unpack_encoder
-from bertile.prune.magnitude import read_masks
+from bertile.prune.folder import read_masks
 
 from .conftest import bertile, succeed
 
@@ -59,6 +59,8 @@ def test_inspect_reports_the_packed_sparsity(workspace):
 def test_inspect_draws_the_tiles(workspace, tmp_path):
     succeed("inspect", workspace / "tiny.bertile", "--picture", tmp_path / "tiles.png", "--layer", 1)
     assert (tmp_path / "tiles.png").read_bytes().startswith(b"\x89PNG")
+    succeed("inspect", workspace / "tiny.bertile", "--picture", tmp_path / "network.png")
+    assert (tmp_path / "network.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_check_compares_every_value(workspace):
@@ -156,6 +158,6 @@ def test_w8a8_keeps_the_score(minilm, glue):
         device: json.loads(succeed("evaluate", minilm, "--task", "stsb", "--data", glue, "--device", device, "--json"))
         for device in ("integer", "fp32")
     }
-    assert scores["integer"]["pairs"] == scores["fp32"]["pairs"] == 1500
+    assert scores["integer"]["examples"] == scores["fp32"]["examples"] == 1500
     assert scores["fp32"]["score"] > 0.86
     assert scores["integer"]["score"] >= scores["fp32"]["score"] - 0.005

@@ -14,17 +14,7 @@ from bertile.errors import BertileError
 from bertile.pack.container import load_packed
 from bertile.text import TextEncoder
 
-from .conftest import bertile
-
-
-def refuse(cause: str, *arguments: object, **options: object) -> None:
-    """The command exits with 2 and one line on stderr that contains `cause`."""
-    result = bertile(*arguments, **options)
-    assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    assert cause in lines[0]
+from .conftest import bertile, refuse
 
 
 @pytest.mark.parametrize(
@@ -34,7 +24,11 @@ def refuse(cause: str, *arguments: object, **options: object) -> None:
         ("sparsity 1.0 is not in [0, 1)", ["--config", "bert-tiny", "--sparsity", "1"]),
         ("sparsity -0.1 is not in [0, 1)", ["--config", "bert-tiny", "--sparsity=-0.1"]),
         ("sparsity nan is not in [0, 1)", ["--config", "bert-tiny", "--sparsity", "nan"]),
-        ("not a multiple of 16", ["--config", "bert-tiny", "--pattern", "1x8"]),
+        (
+            "cannot reach a sparsity of 0.26; the nearest is 0.2500",
+            ["--config", "bert-tiny", "--pattern", "neurons@0.39"],
+        ),
+        ("pattern heads covers 33.3% of the weights", ["--config", "bert-tiny", "--pattern", "heads"]),
         ("does not divide", ["--config", "bert-tiny", "--pattern", "3x16"]),
         ("is not KxN", ["--config", "bert-tiny", "--pattern", "sixteen"]),
         ("unknown configuration", ["--config", "gpt-9"]),
@@ -158,21 +152,24 @@ def test_empty_text(minilm):
 
 
 def test_evaluate_refuses(minilm, tmp_path):
+    """One of each kind of bad data; tests/unit/test_task_data.py has them all."""
     refuse("unknown task", "evaluate", minilm, "--task", "chess", "--data", tmp_path)
     refuse("no dev.tsv", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
     (tmp_path / "dev.tsv").write_text("sentence1\tsentence2\tlabel\na\tb\tmany\n")
-    refuse("line 2: no number", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+    refuse("line 2: label 'many' is not a number", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
     header = "sentence1\tsentence2\tlabel\n"
     (tmp_path / "dev.tsv").write_text(header + "a\tb\tnan\n")
-    refuse("line 2: no number", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+    refuse("line 2: label 'nan' is not a finite number", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
     (tmp_path / "dev.tsv").write_text("label\tsentence1\tsentence2\n1\ta\n")
-    refuse("line 2: a sentence is missing", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+    refuse("line 2: 2 fields for 3 columns", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
     (tmp_path / "dev.tsv").write_bytes(header.encode() + b"a\t\xff\t1\n")
     refuse("not UTF-8", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
     (tmp_path / "dev.tsv").write_text(header + "a" * 200_000 + "\tb\t1\n")
     refuse("field larger", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
-    (tmp_path / "dev.tsv").write_text(header + "a\tb\t1\n")
-    refuse("fewer than two rows", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+    (tmp_path / "dev.tsv").write_text(header)
+    refuse("a header and no rows", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
+    (tmp_path / "dev.tsv").write_text(header + "a\tb\t1\nc\td\t1\n")
+    refuse("all 2 labels are equal", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
     (tmp_path / "dev.tsv").write_text("a\tb\n1\t2\n")
     refuse("needs the columns", "evaluate", minilm, "--task", "stsb", "--data", tmp_path)
 

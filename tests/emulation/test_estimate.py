@@ -9,11 +9,15 @@ import pytest
 from bertile.config.target import load_target
 from bertile.devices.registry import open_device
 from bertile.inference import embed_tokens
+from bertile.models.load import load_model, random_model
 from bertile.pack.packer import PackedModel
 from bertile.perf.estimate import estimate_cycles, tile_groups
-from bertile.perf.rtl_bench import shape_study
+from bertile.perf.rtl_bench import measure, shape_study
+from bertile.prune.magnitude import prune_magnitude, save_pruned
+from bertile.prune.pattern import parse_pattern
 from bertile.report.performance import HOST_SOURCE, SOURCE, TARGET, render
 from bertile.text import random_sequences
+from bertile.workflow import pack_model
 
 # One request, a short one, two row blocks, and a ragged launch; long ones are in docs/performance.md.
 LENGTHS = ([128], [1], [50], [40, 3, 70, 32])
@@ -33,6 +37,23 @@ def small_heads(tmp_path_factory) -> PackedModel:
     return shape_study(tmp_path_factory.mktemp("shape"), "minilm-l6", 2, 0.6)
 
 
+# A third of the heads and half of the neurons of each layer; the weaker of two layers, whole.
+REMOVALS = {"heads@0.3334+neurons": (4 / 12 * 4 + 8 / 2) / 12, "layers": 0.5}
+
+
+@pytest.fixture(scope="module", params=REMOVALS)
+def removed(request, tmp_path_factory) -> PackedModel:
+    """Two layers of MiniLM shape with parts removed."""
+    folder = tmp_path_factory.mktemp("removed") / "pruned"
+    pattern, sparsity = parse_pattern(request.param), REMOVALS[request.param]
+    save_pruned(prune_magnitude(random_model("minilm-l6", 2, seed=0), pattern, sparsity), folder)
+    return pack_model(load_model(str(folder)), str(folder))
+
+
+def operations(packed: PackedModel) -> list[tuple[int, str]]:
+    return [(operation.layer, operation.name) for operation in estimate_cycles(packed, [128]).operations]
+
+
 def assert_close(packed: PackedModel) -> None:
     device = open_device("rtl", packed)
     for lengths in LENGTHS:
@@ -48,6 +69,42 @@ def test_estimate_is_close_to_the_rtl(layer):
 
 def test_estimate_is_close_with_small_heads(small_heads):
     assert_close(small_heads)
+
+
+def test_estimate_is_close_with_removed_parts(removed):
+    """What a program leaves out is left out by both; the engine gives the reference's bits."""
+    device = open_device("rtl", removed)
+    for lengths in LENGTHS:
+        row = measure(removed, device, lengths)
+        assert row["compared"] > 0
+        assert row["mismatches"] == 0
+        assert abs(row["estimate_error"]) < TOLERANCE, f"{lengths}: {row['estimated_cycles']} for {row['cycles']}"
+
+
+def test_removed_parts_cost_nothing(removed, small_heads):
+    """Half a FFN is half the work, a third of the heads a third, and of a removed layer only two norms are left."""
+    found = {name: dict.fromkeys((0, 1), 0) for _, name in operations(small_heads)}
+    for operation in estimate_cycles(removed, [128]).operations:
+        found[operation.name][operation.layer] += operation.compute
+    query, ffn, attention = 4 * 24 * 384 // 4, 4 * 96 * 384 // 4, 12 * 4 * (8 * 8 + 2 * 32)
+    if removed.provenance["pruning"]["pattern"] == "layers":
+        removed_layer = min((0, 1), key=lambda layer: found["ffn_in"][layer])
+        assert [name for layer, name in operations(removed) if layer == removed_layer] == [
+            "attention_output",
+            "ffn_out",
+        ]
+        assert {name: cycles[1 - removed_layer] for name, cycles in found.items()} == {
+            **dict.fromkeys(("query", "key", "value", "attention_output"), query),
+            "attention": attention,
+            "ffn_in": ffn,
+            "ffn_out": ffn,
+        }
+        assert all(cycles[removed_layer] == 0 for cycles in found.values())
+    else:
+        for layer in (0, 1):
+            assert found["attention"][layer] == attention * 8 // 12
+            assert found["query"][layer] == found["attention_output"][layer] == query * 8 // 12
+            assert found["ffn_in"][layer] == found["ffn_out"][layer] == ffn // 2
 
 
 def test_documented_cycles_are_the_engines(layer, request):

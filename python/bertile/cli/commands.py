@@ -24,37 +24,6 @@ SPEC = load_spec()
 CHECK_LENGTHS = (1, 32, 45, 128)
 
 
-def prune(
-    source: str | None,
-    config: str | None,
-    layers: int | None,
-    seed: int,
-    pattern_text: str,
-    sparsity: float,
-    scope: str,
-    norm: str,
-    folder: Path,
-) -> None:
-    """Load or make the model, prune it, write the folder."""
-    from bertile.models.load import check_capacity, load_model, random_model
-    from bertile.prune.magnitude import prune_magnitude, save_pruned
-    from bertile.prune.pattern import parse_pattern
-
-    pattern = parse_pattern(pattern_text)
-    if (source is None) == (config is None):
-        raise BertileError("give either a model (minilm, a folder, an id) or --config NAME")
-    if config is None and layers is not None:
-        raise BertileError("--layers goes with --config")
-    with working(f"loading {source or config}"):
-        model = load_model(source) if source else random_model(config, layers, seed)
-        check_capacity(model.config)
-        result = prune_magnitude(model, pattern, sparsity, scope, norm)
-        save_pruned(result, folder)
-    if result.model.synthetic:
-        warn("random weights: good for shapes and cycles, never for accuracy")
-    output.print(f"{folder}: {model.name}, {pattern} blocks, {result.sparsity:.1%} of the encoder's weights removed")
-
-
 def pack(source: str, file: Path, calibrate: Path | None) -> None:
     """Load, quantize, pack, write."""
     from bertile.models.load import load_model
@@ -79,16 +48,19 @@ def pack(source: str, file: Path, calibrate: Path | None) -> None:
     )
 
 
-def inspect(file: Path, tokens: int, picture: Path | None, layer: int, as_json: bool) -> None:
-    """Print the summary of a packed model; draw one layer's tiles if asked."""
+def inspect(file: Path, tokens: int, picture: Path | None, layer: int | None, as_json: bool) -> None:
+    """Print the summary of a packed model; draw the tiles of a layer, or of all, if asked."""
     packed = load_packed(file)
     summary = summarize(packed, checked_tokens(packed, tokens))
     if picture:
-        from bertile.report.tiles import draw_tiles
+        from bertile.report.tiles import draw_model_tiles, draw_tiles
 
-        if not 0 <= layer < packed.config.layers:
+        if layer is None:
+            draw_model_tiles(packed, picture)
+        elif 0 <= layer < packed.config.layers:
+            draw_tiles(packed, layer, picture)
+        else:
             raise BertileError(f"layer {layer}: this model has layers 0 to {packed.config.layers - 1}")
-        draw_tiles(packed, layer, picture)
     if as_json:
         print_json(summary)
         return
@@ -169,16 +141,21 @@ def opened(name: str, packed: PackedModel, options: DeviceOptions) -> Iterator[D
 
 
 def run(file: Path, text: str, device_name: str, options: DeviceOptions, head: Path | None, as_json: bool) -> None:
-    """Encode the lines of a text, or classify them with a head."""
-    from bertile.text import TextEncoder, read_lines, read_stdin
+    """Encode the lines of a text, or classify them: with a head, or else with the model's own classifier."""
+    from bertile.text import TextEncoder, read_lines, read_stdin, shown
 
-    lines = read_stdin() if text == "-" else read_lines(Path(text))
+    texts = read_stdin() if text == "-" else read_lines(Path(text))
     packed = load_packed(file)
-    sequences = TextEncoder(packed.tokenizer, packed.config).encode(lines, warn)
+    sequences = TextEncoder(packed.tokenizer, packed.config).encode(texts, warn)
+    lines = [shown(one) for one in texts]
     if head:
         from bertile.head.commands import run_labels
 
         return run_labels(packed, lines, sequences, head, device_name, options, as_json)
+    if packed.head:
+        from bertile.cli.classify import classify
+
+        return classify(packed, lines, sequences, device_name, options, as_json)
     with opened(device_name, packed, options) as device, progress_bar(f"encoding on {device_name}") as progress:
         embeddings = mean_pool(run_sequences(packed, device, sequences, progress))
     if as_json:
@@ -235,53 +212,3 @@ def check(
                 "not measured on a board"
             )
     return 1 if comparison.mismatches else 0
-
-
-def evaluate(target: Path, task_name: str, data: Path, device_name: str, as_json: bool) -> None:
-    """Score the dev set of a task."""
-    from bertile.evaluate import find_split, read_similarity, similarity_score
-    from bertile.text import TextEncoder
-
-    task = read_similarity(find_split(data, task_name, "dev"))
-    if device_name == "fp32":
-        tokenizer, config, hidden_states = open_fp32(target)
-    else:
-        tokenizer, config, hidden_states = open_packed(target, device_name)
-    token_ids = TextEncoder(tokenizer, config).encode([*task.first, *task.second], warn)
-    score = similarity_score(task, token_ids, hidden_states)
-    result = {"task": task_name, "device": device_name, "metric": "spearman", "score": score, "pairs": len(task.first)}
-    if as_json:
-        print_json(result)
-    else:
-        output.print(f"{task_name} dev, {device_name}: Spearman {score:.4f} over {len(task.first)} pairs")
-
-
-def open_packed(file: Path, device_name: str):
-    """Tokenizer, config and a function to hidden states of a packed model on a device."""
-    packed = load_packed(file)
-
-    def hidden_states(sequences: list[np.ndarray]) -> list[np.ndarray]:
-        with (
-            opened(device_name, packed, DeviceOptions()) as device,
-            progress_bar(f"evaluating on {device_name}") as progress,
-        ):
-            return run_sequences(packed, device, sequences, progress)
-
-    return packed.tokenizer, packed.config, hidden_states
-
-
-def open_fp32(target: Path):
-    """The same for the FP32 model: of a folder, or of the folder a packed model came from."""
-    from bertile.golden.fp32 import run_fp32
-    from bertile.models.load import load_model
-    from bertile.workflow import fp32_source, tokenizer_json
-
-    is_model = target.is_dir() or str(target) == "minilm"
-    with working("loading the FP32 model"):
-        model = load_model(str(target) if is_model else fp32_source(load_packed(target)))
-
-    def hidden_states(sequences: list[np.ndarray]) -> list[np.ndarray]:
-        with progress_bar("evaluating in FP32") as progress:
-            return run_fp32(model, sequences, progress)
-
-    return tokenizer_json(model), model.config, hidden_states

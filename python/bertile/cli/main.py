@@ -10,6 +10,7 @@ import typer
 from bertile import __version__
 from bertile.cli import commands
 from bertile.cli import estimate as estimating
+from bertile.cli import train as training
 from bertile.devices.registry import DeviceOptions
 from bertile.errors import BertileError, run_program
 from bertile.head.commands import app as head_app
@@ -27,10 +28,9 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Model = Annotated[str | None, typer.Argument(help="minilm, a folder, or a Hugging Face id.")]
 File = Annotated[Path, typer.Argument(help="A .bertile file.", show_default=False)]
-SEED_MAX = 2**63 - 1
 DeviceName = Annotated[str, typer.Option("--device", help="integer, csim, rtl or xrt.")]
+SEED_MAX = 2**63 - 1
 WaveFile = Annotated[Path | None, typer.Option("--waves", help="With --device rtl: FST trace of a layer to write.")]
 WaveLayer = Annotated[int | None, typer.Option("--wave-layer", help="With --waves: which layer; 0 if not given.")]
 Xclbin = Annotated[Path | None, typer.Option(help="With --device xrt: the bitstream, or an emulated card's.")]
@@ -38,27 +38,17 @@ CardIndex = Annotated[int | None, typer.Option("--card", min=0, help="With --dev
 Timeout = Annotated[float | None, typer.Option(min=0.001, help="With --device xrt: seconds a launch may take.")]
 
 
-@app.command()
-def prune(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.", show_default=False)],
-    model: Model = None,
-    config: Annotated[str | None, typer.Option(help="Random weights of this shape, such as bert-base.")] = None,
-    layers: Annotated[int | None, typer.Option(help="With --config: number of layers.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="With --config: seed of the weights.")] = 0,
-    pattern: Annotated[str, typer.Option(help="Block KxN: K input by N output features, N a multiple of 16.")] = "1x16",
-    sparsity: Annotated[float, typer.Option(help="Share of the blocks to remove, in [0, 1).")] = 0.5,
-    scope: Annotated[str, typer.Option(help="uniform: each matrix alike; global: one threshold.")] = "uniform",
-    norm: Annotated[str, typer.Option(help="Block norm: l1 or l2.")] = "l2",
-) -> None:
-    """Prune a model in one shot, by block norm. Writes an ordinary Hugging Face folder and its masks."""
-    commands.prune(model, config, layers, seed, pattern, sparsity, scope, norm, output)
+app.command()(training.train)
+app.command()(training.prune)
 
 
 @app.command()
 def pack(
     model: Annotated[str, typer.Argument(help="A folder written by prune, minilm, a folder, or an id.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.", show_default=False)],
-    calibrate: Annotated[Path | None, typer.Option(help="Text file to calibrate on, a sentence a line.")] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Text file to calibrate on, a sentence or pair a line.")
+    ] = None,
 ) -> None:
     """Quantize to INT8 and pack as weight tiles: a .bertile file."""
     commands.pack(model, output, calibrate)
@@ -68,8 +58,8 @@ def pack(
 def inspect(
     file: File,
     tokens: Annotated[int, typer.Option(help="Sequence length of the cycle estimate.")] = 128,
-    picture: Annotated[Path | None, typer.Option(help="Draw the weight tiles of a layer to this PNG.")] = None,
-    layer: Annotated[int, typer.Option(help="With --picture: which layer.")] = 0,
+    picture: Annotated[Path | None, typer.Option(help="Draw the weight tiles to this PNG.")] = None,
+    layer: Annotated[int | None, typer.Option(help="With --picture: only this layer.")] = None,
     json: Json = False,
 ) -> None:
     """Show what a packed model holds, and its estimated cycles."""
@@ -93,7 +83,7 @@ def estimate(
 @app.command()
 def run(
     file: File,
-    text: Annotated[str, typer.Option(help="Text file, a sentence a line; - for standard input.")],
+    text: Annotated[str, typer.Option(help="Text file, a sentence a line, or two with a TAB; - for standard input.")],
     device: DeviceName = "integer",
     waves: WaveFile = None,
     wave_layer: WaveLayer = None,
@@ -103,7 +93,10 @@ def run(
     head: Annotated[Path | None, typer.Option(help="A head (bertile head train): print labels instead.")] = None,
     json: Json = False,
 ) -> None:
-    """Encode sentences; print the nearest sentence of each, or with --json their embeddings; with --head, labels."""
+    """Encode sentences, or pairs; print labels of a fine-tuned model, else the nearest sentence of each.
+
+    With --json: labels and logits, or embeddings. With --head, the labels of that head.
+    """
     commands.run(file, text, device, DeviceOptions(waves, wave_layer, xclbin, card, timeout), head, json)
 
 
@@ -128,13 +121,19 @@ def check(
 @app.command()
 def evaluate(
     target: Annotated[Path, typer.Argument(help="A .bertile file; with --device fp32 also a model folder.")],
-    task: Annotated[str, typer.Option(help="stsb.")],
-    data: Annotated[Path, typer.Option(help="Folder with the task's dev.tsv, or a GLUE folder.")],
+    task: Annotated[str | None, typer.Option(help="A GLUE task; else what the model was trained for.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with dev.tsv, or a GLUE folder; else the hub.")] = None,
+    metric: Annotated[str | None, typer.Option(help="The metric that decides; else the task's own.")] = None,
     device: Annotated[str, typer.Option("--device", help="integer, csim, rtl, xrt or fp32.")] = "integer",
+    split: Annotated[str, typer.Option(help="dev or train.")] = "dev",
+    limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many examples.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=8, help="Cut texts to so many tokens.")] = None,
     json: Json = False,
 ) -> None:
-    """Score a task's dev set."""
-    commands.evaluate(target, task, data, device, json)
+    """Score a fine-tuned model on its task, or the sentence embeddings of any other on stsb."""
+    from bertile.cli.evaluate import evaluate as score  # scikit-learn: half a second, for this command only
+
+    score(target, task, data, metric, device, split, limit, max_tokens, json)
 
 
 def version(value: bool) -> None:

@@ -37,10 +37,11 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a head on the frozen hidden states of a model. Writes a safetensors file."""
-    from bertile.cli.commands import open_fp32, open_packed
+    from bertile.cli.evaluate import open_target
     from bertile.head.data import label_names, open_labelled, training_indices
     from bertile.head.model import POOLINGS, save_head
     from bertile.head.train import Training, pool_states, train_head
+    from bertile.inference import whole
     from bertile.text import TextEncoder
 
     output_file = output_file.expanduser()
@@ -50,8 +51,9 @@ def train(
     if len(names) < 2:
         raise BertileError(f"{text.source}: all sentences have the label {names[0]}")
     packed = load_packed(model)
-    tokenizer, config, hidden_states = open_fp32(model) if device == "fp32" else open_packed(model, device)
-    pooled = pool_states(hidden_states(TextEncoder(tokenizer, config).encode(text.sentences, warn)), pooling)
+    target = open_target(model, device)
+    token_ids = TextEncoder(target.tokenizer, target.config).encode(text.sentences, warn)
+    pooled = pool_states(target.hidden_states(token_ids, whole), pooling)
     provenance = {**model_identity(packed), "data": text.source, "sentences": len(targets), "device": device}
     with working("training"):
         head = train_head(pooled, targets, names, pooling, Training(features, seed=seed), provenance)

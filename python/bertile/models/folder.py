@@ -93,12 +93,10 @@ def read_marker(directory: str | Path) -> dict | None:
     return marker
 
 
-@contextmanager
-def new_folder(directory: str | Path, name: str, synthetic: bool, pruning: dict | None) -> Iterator[Path]:
-    """A temporary folder to write a model into; when the block ends it becomes `directory`, marked as ours.
+def check_replaceable(directory: str | Path) -> Path:
+    """The whole path of `directory`, if a model may be written there: it is absent, empty, or all Bertile's.
 
-    An empty folder, or one that holds only what Bertile wrote, is replaced. Raises BertileError where anything else is
-    in the way, or where the file system refuses.
+    Raises BertileError.
     """
     target = Path(directory).expanduser().resolve()
     if target.exists():
@@ -110,6 +108,17 @@ def new_folder(directory: str | Path, name: str, synthetic: bool, pruning: dict 
         foreign = sorted({path.name for path in target.iterdir()} - {MARKER, *(marker or {}).get("files", ())})
         if foreign:
             raise BertileError(f"{directory} holds {foreign[0]}, which Bertile did not write there")
+    return target
+
+
+@contextmanager
+def new_folder(directory: str | Path, name: str, synthetic: bool, pruning: dict | None) -> Iterator[Path]:
+    """A temporary folder to write a model into; when the block ends it becomes `directory`, marked as ours.
+
+    An empty folder, or one that holds only what Bertile wrote, is replaced. Raises BertileError where anything else is
+    in the way, or where the file system refuses.
+    """
+    target = check_replaceable(directory)
     temporary = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from bertile.errors import BertileError
-from bertile.models.encoder import MATRICES, Embeddings, EncoderConfig, EncoderLayer, Linear, Norm
+from bertile.models.encoder import MATRICES, Embeddings, EncoderConfig, EncoderLayer, Linear, Norm, token_types
 from bertile.models.families import (
     FAMILIES,
     NORMS,
@@ -47,6 +47,7 @@ __all__ = [
     "random_model",
     "random_model_of",
     "save_model",
+    "separator_of",
 ]
 
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
@@ -81,7 +82,7 @@ class Model:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars, log lines or warnings of transformers and the hub: what matters is raised as an error."""
     verbosity, hub_verbosity = transformers_logging.get_verbosity(), hub_logging.get_verbosity()
     bars, no_hub_bars = transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
@@ -108,7 +109,7 @@ def load_model(source: str) -> Model:
     Raises BertileError, one line, for a model that is not there, broken, not an encoder that we can run, or without
     some of its weights.
     """
-    with _quiet():
+    with quiet():
         folder = find_folder(str(source))
         if not (folder / "config.json").is_file():
             raise BertileError(f"{source} has no config.json")
@@ -188,7 +189,7 @@ def random_model_of(name: str, config: PretrainedConfig, seed: int) -> Model:
     whoever forgets one of them is found out. Raises BertileError for a configuration that is not supported.
     """
     shape = encoder_config(config)
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = AutoModel.from_config(config, attn_implementation="eager").float().eval()
         with torch.no_grad():
@@ -217,19 +218,42 @@ def encoder_layers(model: Model) -> list[EncoderLayer]:
     ]
 
 
+def separator_of(model: Model) -> int:
+    """The token behind which a second sentence, of token type 1, begins; -1 where all tokens are of type 0.
+
+    The tokenizer decides: it may give no types to a model that has them. Raises BertileError where it gives others
+    than `token_types` does.
+    """
+    parts = getattr(model.network.embeddings, "token_type_embeddings", None)
+    if parts is None or len(parts.weight) < 2 or model.tokenizer is None or model.tokenizer.sep_token_id is None:
+        return -1
+    pair = model.tokenizer("a", "b")
+    types = pair.get("token_type_ids", [0])
+    if not any(types):
+        return -1
+    separator = model.tokenizer.sep_token_id
+    if types != token_types(np.array(pair["input_ids"]), separator).tolist():
+        raise BertileError(f"{model.name}: its tokenizer's token types do not change behind the first separator")
+    return separator
+
+
 def embeddings(model: Model) -> Embeddings:
     """The embeddings of `model` as arrays of their own; shapes as in `Embeddings`."""
     parts = model.network.embeddings
     position = _array(parts.position_embeddings.weight)[first_position(model.config.family, model.network.config) :]
+    second, separator = None, separator_of(model)
     if model.config.family != "distilbert":
-        position = position + _array(parts.token_type_embeddings.weight)[0]
+        types = _array(parts.token_type_embeddings.weight)
+        position = position + types[0]
+        second = types[1] - types[0] if separator >= 0 else None
     norm = Norm(_array(parts.LayerNorm.weight), _array(parts.LayerNorm.bias))
-    return Embeddings(_array(parts.word_embeddings.weight), position, norm, model.config.norm_epsilon)
+    word = _array(parts.word_embeddings.weight)
+    return Embeddings(word, position, norm, model.config.norm_epsilon, second, separator)
 
 
 def write_model(model: Model, folder: Path) -> None:
     """The Hugging Face files of `model` into an existing folder."""
-    with _quiet():
+    with quiet():
         model.network.save_pretrained(folder)
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(folder)

@@ -13,13 +13,14 @@ from safetensors import SafetensorError, safe_open
 from bertile.config.spec import load_spec
 from bertile.errors import FormatError
 from bertile.files import write_tensors
-from bertile.models.encoder import Embeddings, EncoderConfig, Norm
+from bertile.models.encoder import Embeddings, EncoderConfig, Linear, Norm
+from bertile.models.task_head import TaskHead
 from bertile.pack.packer import PackedModel, ProgramVariant
 from bertile.pack.program import Extent, LayerImages
 
 SPEC = load_spec()
 FORMAT = "bertile"
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 
 
 def to_tensors(packed: PackedModel) -> dict[str, np.ndarray]:
@@ -36,6 +37,11 @@ def to_tensors(packed: PackedModel) -> dict[str, np.ndarray]:
         "embeddings.norm.bias": packed.embeddings.norm.bias,
         "tokenizer": np.frombuffer(packed.tokenizer.encode(), np.uint8),
     }
+    if packed.embeddings.second is not None:
+        tensors["embeddings.second"] = packed.embeddings.second
+    if packed.head is not None:
+        for name, layer in (("dense", packed.head.dense), ("output", packed.head.output)):
+            tensors |= {f"head.{name}.weight": layer.weight, f"head.{name}.bias": layer.bias}
     for number, layer in enumerate(packed.layers):
         for matrix, ends in layer.tile_ends.items():
             tensors[f"layers.{number}.{matrix}.tile_ends"] = ends.astype(np.int64)
@@ -62,10 +68,30 @@ def to_metadata(packed: PackedModel) -> dict[str, str]:
         "spec_digest": SPEC.digest,
         "config": json.dumps(asdict(packed.config)),
         "norm_epsilon": repr(packed.embeddings.norm_epsilon),
+        "separator": str(packed.embeddings.separator),
+        "head": encode_head(packed.head),
         "variants": json.dumps([asdict(variant) for variant in packed.variants]),
         "layout": json.dumps(layout),
         "provenance": json.dumps(packed.provenance),
     }
+
+
+def encode_head(head: TaskHead | None) -> str:
+    """What is not an array of a task head, as JSON; "" without one."""
+    if head is None:
+        return ""
+    return json.dumps({"activation": head.activation, "labels": head.labels, "task": head.task})
+
+
+def decode_head(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> TaskHead | None:
+    """The task head of a file's arrays and metadata."""
+    if not metadata["head"]:
+        return None
+    dense, output = (
+        Linear(tensors[f"head.{name}.weight"], tensors[f"head.{name}.bias"]) for name in ("dense", "output")
+    )
+    data = json.loads(metadata["head"])
+    return TaskHead(dense, data["activation"], output, tuple(data["labels"]), data["task"])
 
 
 def content_digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
@@ -132,6 +158,8 @@ def load_packed(path: Path) -> PackedModel:
         tensors["embeddings.position"],
         Norm(tensors["embeddings.norm.gain"], tensors["embeddings.norm.bias"]),
         float(metadata["norm_epsilon"]),
+        tensors.get("embeddings.second"),
+        int(metadata["separator"]),
     )
     return PackedModel(
         config=EncoderConfig(**json.loads(metadata["config"])),
@@ -146,4 +174,5 @@ def load_packed(path: Path) -> PackedModel:
         embeddings=embeddings,
         tokenizer=tensors["tokenizer"].tobytes().decode(),
         provenance=json.loads(metadata["provenance"]),
+        head=decode_head(tensors, metadata),
     )

@@ -9,15 +9,20 @@ import numpy as np
 
 from bertile.config.spec import load_spec
 from bertile.models.encoder import MATRICES, Embeddings, EncoderConfig
-from bertile.models.quantized import QuantizedEncoder, QuantizedLayer
+from bertile.models.quantized import QuantizedEncoder, QuantizedLayer, QuantizedLinear
+from bertile.models.task_head import TaskHead
 from bertile.pack.packets import decode_matrix, encode_matrix, tile_features
 from bertile.pack.parameters import decode_norm, decode_table, encode_norm, encode_table
 from bertile.pack.program import (
+    PROJECTIONS,
     Extent,
     LayerImages,
+    LayerWork,
     decode_attention,
-    decode_program,
+    idle_descriptors,
     plan_variants,
+    read_heads,
+    tile_order,
     write_program,
 )
 
@@ -37,7 +42,7 @@ class ProgramVariant:
 class PackedModel:
     """What a `.bertile` file holds: three images for the card, and what the host needs.
 
-    program, weights, parameters: [beats, 64] uint8.
+    program, weights, parameters: [beats, 64] uint8. head: the classifier of a fine-tuned model, None without one.
     """
 
     config: EncoderConfig
@@ -52,6 +57,7 @@ class PackedModel:
     embeddings: Embeddings
     tokenizer: str
     provenance: dict
+    head: TaskHead | None = None
 
     def matrix_beats(self, layer: int, matrix: str) -> np.ndarray:
         """The beats [n, 64] of one weight matrix."""
@@ -59,8 +65,12 @@ class PackedModel:
         return self.weights[extent.offset : extent.offset + extent.beats]
 
     def tiles(self, layer: int, matrix: str) -> list[np.ndarray]:
-        """The beats of each tile of one weight matrix."""
-        return np.split(self.matrix_beats(layer, matrix), self.layers[layer].tile_ends[matrix][:-1])
+        """The beats of each tile of one weight matrix, first output features first."""
+        parts = np.split(self.matrix_beats(layer, matrix), self.layers[layer].tile_ends[matrix][:-1])
+        if matrix not in PROJECTIONS:
+            return parts
+        read = read_heads(decode_image(self, layer, "attention_output").weight, self.config.heads)
+        return [parts[place] for place in np.argsort(tile_order(matrix, len(parts), read))]
 
     def matrix_inputs(self, matrix: str) -> int:
         """Input features of a weight matrix."""
@@ -87,8 +97,10 @@ class Image:
 def pack_layer(layer: QuantizedLayer, weights: Image, parameters: Image) -> LayerImages:
     """Append one layer's data to the images."""
     matrices, tile_ends = {}, {}
+    read = LayerWork.of(layer).heads
     for matrix in MATRICES:
         tiles = encode_matrix(getattr(layer, matrix))
+        tiles = [tiles[tile] for tile in tile_order(matrix, len(tiles), read)]
         matrices[matrix] = weights.append(np.concatenate(tiles))
         tile_ends[matrix] = np.cumsum([len(tile) for tile in tiles])
     return LayerImages(
@@ -112,10 +124,12 @@ def pack_encoder(
         layers.append(pack_layer(layer, weights, parameters))
         progress(len(layers), len(model.layers))
     attentions = [layer.attention for layer in model.layers]
+    works = [LayerWork.of(layer) for layer in model.layers]
     descriptors, variants = [], []
     for plan in plans:
         variants.append(ProgramVariant(plan.row_blocks, len(descriptors)))
-        descriptors += write_program(model.config, plan, exponential, layers, attentions)
+        descriptors += write_program(model.config, plan, exponential, layers, attentions, works)
+    descriptors += idle_descriptors(model.config, attentions, works)
     return PackedModel(
         config=model.config,
         program=np.frombuffer(b"".join(descriptors), np.uint8).reshape(-1, BEAT),
@@ -132,25 +146,39 @@ def pack_encoder(
     )
 
 
+def decode_image(packed: PackedModel, layer: int, matrix: str) -> QuantizedLinear:
+    """A matrix with its tiles in the order of the weights image. Raises FormatError."""
+    tiles = len(packed.layers[layer].tile_ends[matrix])
+    return decode_matrix(packed.matrix_beats(layer, matrix), tiles, packed.matrix_inputs(matrix))
+
+
+def unpack_matrices(packed: PackedModel, layer: int) -> dict[str, QuantizedLinear]:
+    """All matrices of a layer, first output features first. Raises FormatError."""
+    matrices = {matrix: decode_image(packed, layer, matrix) for matrix in MATRICES}
+    read = read_heads(matrices["attention_output"].weight, packed.config.heads)
+    for matrix in PROJECTIONS:
+        tiles = len(packed.layers[layer].tile_ends[matrix])
+        places = np.argsort(tile_order(matrix, tiles, read))
+        matrices[matrix] = QuantizedLinear(
+            *(array.reshape(tiles, -1)[places].reshape(array.shape) for array in vars(matrices[matrix]).values())
+        )
+    return matrices
+
+
 def unpack_encoder(packed: PackedModel) -> QuantizedEncoder:
     """The quantized encoder that the packed images describe. Raises FormatError."""
 
     def parameter_beats(extent: Extent) -> np.ndarray:
         return packed.parameters[extent.offset : extent.offset + extent.beats]
 
-    descriptors = decode_program(packed.program.tobytes(), packed.variants[0].offset)
-    attentions = decode_attention(descriptors, packed.config.heads)
+    matrices = [unpack_matrices(packed, layer) for layer in range(packed.config.layers)]
+    read = np.stack([read_heads(layer["attention_output"].weight, packed.config.heads) for layer in matrices])
+    attentions = decode_attention(packed.program.tobytes(), packed.variants[0].offset, read)
     layers = []
     for number, images in enumerate(packed.layers):
-        matrices = {
-            matrix: decode_matrix(
-                packed.matrix_beats(number, matrix), len(images.tile_ends[matrix]), packed.matrix_inputs(matrix)
-            )
-            for matrix in MATRICES
-        }
         layers.append(
             QuantizedLayer(
-                **matrices,
+                **matrices[number],
                 attention=attentions[number],
                 attention_norm=decode_norm(parameter_beats(images.attention_norm)),
                 activation_table=decode_table(

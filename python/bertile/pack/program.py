@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from bertile.config.spec import load_spec
 from bertile.errors import CapacityError, FormatError
 from bertile.models.encoder import EncoderConfig
-from bertile.models.quantized import QuantizedAttention
+from bertile.models.quantized import QuantizedAttention, QuantizedLayer
 
 SPEC = load_spec()
 OUTPUTS = SPEC.array.outputs
 RECORD = SPEC.records["descriptor"]
 OPCODE, POST, FLAG = SPEC.opcode, SPEC.post, SPEC.flag
+PROJECTIONS = ("query", "key", "value")
+ATTENTION_FIELDS = tuple(field.name for field in fields(QuantizedAttention))
 # Programs are written for launches of at most this many row blocks; the smaller one where the larger must be split.
 VARIANT_ROW_BLOCKS = (SPEC.row_blocks // 2, SPEC.row_blocks)
 
@@ -59,7 +61,42 @@ class MemoryPlan:
         return [(first, min(self.rows, self.row_blocks - first)) for first in range(0, self.row_blocks, self.rows)]
 
     def head_groups(self, heads: int) -> list[range]:
-        return [range(first, min(first + self.heads, heads)) for first in range(0, heads, self.heads)]
+        """Equal groups of so many heads; none of none."""
+        share = -(-heads // max(1, -(-heads // self.heads)))
+        return [range(first, min(first + share, heads)) for first in range(0, heads, max(1, share))]
+
+
+def read_heads(attention_output: np.ndarray, heads: int) -> np.ndarray:
+    """Whose context some weight of attention_output [out, in] reads: [heads] bool."""
+    return attention_output.any(axis=0).reshape(heads, -1).any(axis=1)
+
+
+def tile_order(matrix: str, tiles: int, read: np.ndarray) -> np.ndarray:
+    """The tiles of a matrix as they lie in the weights image: [tiles].
+
+    Queries, keys and values of heads that nobody reads (`read` [heads] bool) lie behind all others, so that those a
+    program visits follow each other.
+    """
+    if matrix not in PROJECTIONS:
+        return np.arange(tiles)
+    return np.argsort(~np.repeat(read, tiles // len(read)), kind="stable")
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """What a program has to compute of a layer: its results that some weight reads.
+
+    heads: [heads] bool. ffn_tiles: tiles of ffn_in up to the last that is read.
+    """
+
+    heads: np.ndarray
+    ffn_tiles: int
+
+    @classmethod
+    def of(cls, layer: QuantizedLayer) -> LayerWork:
+        neurons = np.flatnonzero(layer.ffn_out.weight.any(axis=0))
+        ffn_tiles = int(neurons[-1]) // OUTPUTS + 1 if len(neurons) else 0
+        return cls(read_heads(layer.attention_output.weight, len(layer.attention.score_shift)), ffn_tiles)
 
 
 def plan_memory(config: EncoderConfig, row_blocks: int) -> MemoryPlan:
@@ -102,38 +139,43 @@ def gemm(images: LayerImages, matrix: str, tiles: range, **fields: int) -> bytes
     )
 
 
+def attention_fields(config: EncoderConfig, attention: QuantizedAttention, head: int) -> dict[str, int]:
+    """Descriptor fields of a head that do not depend on the memory plan."""
+    return {
+        "opcode": OPCODE.attention,
+        "head_size": config.head_size,
+        **{name: int(getattr(attention, name)[head]) for name in ATTENTION_FIELDS},
+    }
+
+
 def attention_descriptors(
-    config: EncoderConfig, plan: MemoryPlan, images: LayerImages, attention: QuantizedAttention
+    config: EncoderConfig, plan: MemoryPlan, images: LayerImages, attention: QuantizedAttention, work: LayerWork
 ) -> list[bytes]:
     """Projections and attention, one group of heads after another."""
     descriptors, size = [], config.head_size
     rows = {"row_first": 0, "row_count": plan.row_blocks}
-    for group in plan.head_groups(config.heads):
+    heads = np.flatnonzero(work.heads).tolist()
+    for group in plan.head_groups(len(heads)):
         width = len(group) * size
         addresses = [plan.projections + i * plan.row_blocks * width for i in range(3)]
         tiles = range(group.start * size // OUTPUTS, group.stop * size // OUTPUTS)
-        for matrix, address in zip(("query", "key", "value"), addresses, strict=True):
+        for matrix, address in zip(PROJECTIONS, addresses, strict=True):
             descriptors.append(
                 gemm(images, matrix, tiles, source=0, source_stride=config.hidden,
                      target=address, target_stride=width, **rows)
             )  # fmt: skip
-        for head in group:
-            inside = (head - group.start) * size
+        for place, head in enumerate(heads[group.start : group.stop]):
+            query, key, value = (address + place * size for address in addresses)
             descriptors.append(
                 RECORD.encode(
-                    opcode=OPCODE.attention,
-                    head_size=size,
-                    source=addresses[0] + inside,
-                    key=addresses[1] + inside,
-                    value=addresses[2] + inside,
+                    source=query,
+                    key=key,
+                    value=value,
                     source_stride=width,
                     target=plan.context + head * size,
                     target_stride=config.hidden,
                     probability=plan.probability,
-                    score_multiplier=int(attention.score_multiplier[head]),
-                    score_shift=int(attention.score_shift[head]),
-                    context_numerator=int(attention.context_numerator[head]),
-                    context_shift=int(attention.context_shift[head]),
+                    **attention_fields(config, attention, head),
                     **rows,
                 )
             )
@@ -150,11 +192,12 @@ def layer_descriptors(
     plan: MemoryPlan,
     images: LayerImages,
     attention: QuantizedAttention,
+    work: LayerWork,
     layer: int,
 ) -> list[bytes]:
     """One layer. x is at address 0, before and after."""
-    descriptors = attention_descriptors(config, plan, images, attention)
-    x_tiles, ffn_tiles = range(config.hidden // OUTPUTS), range(config.ffn // OUTPUTS)
+    descriptors = attention_descriptors(config, plan, images, attention, work)
+    x_tiles = range(config.hidden // OUTPUTS)
     to_x = {"target": 0, "target_stride": config.hidden}
     for first, count in plan.row_chunks():
         descriptors.append(
@@ -166,12 +209,13 @@ def layer_descriptors(
         # The hidden words of every chunk start at the same place.
         hidden_base = (plan.ffn_hidden - first * config.ffn) % (1 << 16)
         rows = {"row_first": first, "row_count": count}
-        descriptors.append(
-            gemm(images, "ffn_in", ffn_tiles, source=0, source_stride=config.hidden,
-                 target=hidden_base, target_stride=config.ffn, post=POST.activation,
-                 parameter_offset=images.activation_table.offset, parameter_beats=images.activation_table.beats,
-                 **rows)
-        )  # fmt: skip
+        if work.ffn_tiles:
+            descriptors.append(
+                gemm(images, "ffn_in", range(work.ffn_tiles), source=0, source_stride=config.hidden,
+                     target=hidden_base, target_stride=config.ffn, post=POST.activation,
+                     parameter_offset=images.activation_table.offset, parameter_beats=images.activation_table.beats,
+                     **rows)
+            )  # fmt: skip
         descriptors.append(
             gemm(images, "ffn_out", x_tiles, source=hidden_base, source_stride=config.ffn, flags=flags,
                  trace_slot=layer, **rows, **to_x, **norm_fields(images.ffn_norm))
@@ -185,6 +229,7 @@ def write_program(
     exponential: Extent,
     layers: list[LayerImages],
     attentions: list[QuantizedAttention],
+    works: list[LayerWork],
 ) -> list[bytes]:
     """All descriptors of one variant, `end` included."""
     tables = RECORD.encode(opcode=OPCODE.tables, parameter_offset=exponential.offset, parameter_beats=exponential.beats)
@@ -194,9 +239,20 @@ def write_program(
             RECORD.encode(opcode=OPCODE.load, tiles=config.hidden // OUTPUTS, target=0, target_stride=config.hidden,
                           row_first=first, row_count=count)
         )  # fmt: skip
-    for number, (images, attention) in enumerate(zip(layers, attentions, strict=True)):
-        descriptors += layer_descriptors(config, plan, images, attention, number)
+    for number, (images, attention, work) in enumerate(zip(layers, attentions, works, strict=True)):
+        descriptors += layer_descriptors(config, plan, images, attention, work, number)
     return [*descriptors, RECORD.encode(opcode=OPCODE.end)]
+
+
+def idle_descriptors(
+    config: EncoderConfig, attentions: list[QuantizedAttention], works: list[LayerWork]
+) -> list[bytes]:
+    """Attention of the heads that no program visits: they lie behind all programs, for `decode_attention` alone."""
+    return [
+        RECORD.encode(**attention_fields(config, attention, head))
+        for attention, work in zip(attentions, works, strict=True)
+        for head in np.flatnonzero(~work.heads).tolist()
+    ]
 
 
 def decode_program(program: bytes, offset: int) -> np.ndarray:
@@ -208,17 +264,20 @@ def decode_program(program: bytes, offset: int) -> np.ndarray:
     return records[: ends[0]]
 
 
-def decode_attention(descriptors: np.ndarray, heads: int) -> list[QuantizedAttention]:
-    """Attention parameters of every layer from the descriptors of a variant. Raises FormatError."""
-    rows = descriptors[descriptors["opcode"] == OPCODE.attention]
-    if len(rows) % heads:
-        raise FormatError(f"the program has {len(rows)} attention descriptors for {heads} heads a layer")
-    return [
-        QuantizedAttention(
-            part["score_multiplier"].copy(),
-            part["score_shift"].copy(),
-            part["context_numerator"].copy(),
-            part["context_shift"].copy(),
-        )
-        for part in rows.reshape(-1, heads)
-    ]
+def decode_attention(program: bytes, offset: int, read: np.ndarray) -> list[QuantizedAttention]:
+    """Attention parameters of every layer from the variant at beat `offset`, and from what lies behind all variants.
+
+    read: [layers, heads] bool, the heads that the variant visits. Raises FormatError.
+    """
+    visited, records = decode_program(program, offset), RECORD.decode(program)
+    behind = records[np.flatnonzero(records["opcode"] == OPCODE.end)[-1] + 1 :]
+    values = {name: np.zeros(read.shape, behind.dtype[name]) for name in ATTENTION_FIELDS}
+    for descriptors, heads, kind in ((visited, read, "read"), (behind, ~read, "not read")):
+        rows = descriptors[descriptors["opcode"] == OPCODE.attention]
+        if len(rows) != heads.sum():
+            raise FormatError(
+                f"the program has {len(rows)} attention descriptors for {heads.sum()} heads whose context is {kind}"
+            )
+        for name, array in values.items():
+            array[heads] = rows[name]
+    return [QuantizedAttention(*layer) for layer in zip(*values.values(), strict=True)]

@@ -25,13 +25,16 @@ from bertile.config.paths import BUILD_DIR
 from bertile.config.spec import load_spec
 from bertile.devices.registry import open_device
 from bertile.errors import run_program
-from bertile.evaluate import find_split, read_similarity, similarity_score
+from bertile.evaluate import similarity_outputs
 from bertile.golden.fp32 import run_fp32
 from bertile.inference import compare_devices, embed_tokens, measure_fidelity, run_sequences
 from bertile.models.load import load_model, random_model
 from bertile.pack.container import load_packed, save_packed
 from bertile.prune.magnitude import prune_magnitude, save_pruned
 from bertile.prune.pattern import parse_pattern
+from bertile.tasks.data import Split, read_split
+from bertile.tasks.glue import Task, find_task
+from bertile.tasks.metrics import compute_metrics
 from bertile.text import TextEncoder, random_sequences
 from bertile.workflow import pack_model, tokenizer_json
 
@@ -88,19 +91,26 @@ def measure_shape(folder: Path, sparsity: float) -> dict:
     }
 
 
+def similarity(task: Task, split: Split, token_ids: list[np.ndarray], states: list[np.ndarray]) -> float:
+    """The deciding metric of hidden states that were computed before; shapes as in `similarity_outputs`."""
+    outputs = similarity_outputs(split, token_ids, lambda _, keep: [keep(one) for one in states])
+    return compute_metrics(task, outputs, split.labels)[task.metrics[0]]
+
+
 def measure_accuracy(folder: Path, data: Path, sparsity: float) -> dict:
     """MiniLM pruned in one shot, W8A8 integer reference against the same model in FP32, on the STS-B dev set."""
-    task = read_similarity(find_split(data, "stsb", "dev"))
+    task = find_task("stsb", "spearman")
+    split = read_split(task, data, "dev")
     source = folder / f"minilm-{sparsity}"
     save_pruned(prune_magnitude(load_model("minilm"), parse_pattern("1x16"), sparsity), source)
     model = load_model(str(source))
     packed = pack_model(model, str(source))
-    token_ids = TextEncoder(tokenizer_json(model), model.config).encode([*task.first, *task.second])
+    token_ids = TextEncoder(tokenizer_json(model), model.config).encode([*split.first, *split.second])
     states: dict[str, list[np.ndarray]] = {
         "fp32": run_fp32(model, token_ids),
         "integer": run_sequences(packed, open_device("integer", packed), token_ids),
     }
-    scores = {name: similarity_score(task, token_ids, lambda _, name=name: states[name]) for name in states}
+    scores = {name: similarity(task, split, token_ids, states[name]) for name in states}
     fidelity = measure_fidelity(states["fp32"], states["integer"])
     return {
         "model": "minilm",
@@ -108,7 +118,7 @@ def measure_accuracy(folder: Path, data: Path, sparsity: float) -> dict:
         "sparsity": sparsity,
         "task": "stsb dev",
         "metric": "spearman",
-        "pairs": len(task.first),
+        "pairs": len(split),
         "score_fp32": scores["fp32"],
         "score_integer": scores["integer"],
         **vars(fidelity),

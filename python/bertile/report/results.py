@@ -1,15 +1,24 @@
-"""`python -m bertile.report.results`: docs/results.md from docs/results/*.json, so that no number is typed by hand."""
+"""`python -m bertile.report.results`: docs/results.md and its pictures from docs/results/slice.json and runs/*.json.
+
+No number is typed by hand.
+"""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bertile.config.paths import ROOT
+from bertile.errors import run_program
+from bertile.report.accuracy import accuracy_lines
+from bertile.report.accuracy_pictures import draw_pictures, pictures_of
+from bertile.report.runs import RunRecord, read_runs
 
 SOURCE = ROOT / "docs" / "results" / "slice.json"
+RUNS = ROOT / "docs" / "results" / "runs"
 TARGET = ROOT / "docs" / "results.md"
+IMAGES = ROOT / "docs" / "images"
 
 
 def shape_rows(results: dict) -> list[str]:
@@ -25,7 +34,7 @@ def shape_rows(results: dict) -> list[str]:
     return rows
 
 
-def accuracy_lines(rows: list[dict]) -> list[str]:
+def w8a8_lines(rows: list[dict]) -> list[str]:
     """Text and table of the accuracy on STS-B."""
     first = rows[0]
     lines = [
@@ -45,19 +54,31 @@ def accuracy_lines(rows: list[dict]) -> list[str]:
     return lines
 
 
-def render(results: dict) -> str:
-    """The page."""
+def render(results: dict, records: Sequence[RunRecord]) -> str:
+    """The page. Raises BertileError for records that contradict each other."""
+    return "\n".join(
+        [
+            "<!-- Generated from docs/results/slice.json and docs/results/runs/*.json by",
+            "`python -m bertile.report.results`; do not edit. -->",
+            "# Results",
+            "",
+            *accuracy_lines(records, pictures_of(records)),
+            *slice_lines(results),
+            "",
+        ]
+    )
+
+
+def slice_lines(results: dict) -> list[str]:
+    """Packing, simulation and quantization without any training."""
     machine = results["machine"]
     first = results["shapes"][0]
     lengths = ", ".join(map(str, first["checked_lengths"]))
     lines = [
-        "<!-- Generated from docs/results/slice.json by `python -m bertile.report.results`; do not edit. -->",
-        "# Results",
+        "## Packing and C-simulation",
         "",
         f"Measured on {machine['processor']}, {machine['cores']} cores, Python {machine['python']}, with",
         "`python -m bertile.perf.bench --data GLUE --output docs/results/slice.json`.",
-        "",
-        "## Packing and C-simulation",
         "",
         "Random weights: the shape of the model counts, not its accuracy. Packing includes loading, calibration,",
         "quantization and writing the file. C-simulation: one sequence of 128 tokens, median of "
@@ -71,14 +92,17 @@ def render(results: dict) -> str:
         *shape_rows(results),
     ]
     if results["accuracy"]:
-        lines += ["", "## W8A8 against FP32", "", *accuracy_lines(results["accuracy"])]
-    return "\n".join([*lines, ""])
+        lines += ["", "## W8A8 against FP32, without training", "", *w8a8_lines(results["accuracy"])]
+    return lines
 
 
-def main(source: Path = SOURCE, target: Path = TARGET) -> int:
-    target.write_text(render(json.loads(source.read_text())))
+def main(source: Path = SOURCE, runs: Path = RUNS, target: Path = TARGET, images: Path = IMAGES) -> int:
+    records = read_runs(runs)
+    page = render(json.loads(source.read_text()), records)
+    draw_pictures(records, images)
+    target.write_text(page)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)
