@@ -121,6 +121,24 @@ def test_a_killed_command_goes_on(place, dense, tmp_path):
     assert killed == unharmed
 
 
+def test_two_processes_train_together(place, tmp_path):
+    """As `accelerate launch` starts them: each takes its share of every step, one writes."""
+    arguments = ["prune", place / "tiny", *task_options(place), *QUICK, "--method", "gradual", "-o", tmp_path / "small"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launcher, "-m", "bertile.cli.main", *map(str, arguments), "--json"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    log = json.loads(result.stdout)
+    history = json.loads((tmp_path / "small" / "training.json").read_text())["history"]
+    train_rows = len((place / "task" / "train.tsv").read_text().splitlines()) - 1
+    first = next(entry["step"] for entry in history if "eval" in entry)
+    assert first == min(12, -(-train_rows // 16))  # an epoch has half as many steps
+    weights = load_trainable(str(tmp_path / "small"), None, 0).weights().values()
+    zeros = sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+    assert zeros == pytest.approx(log["options"]["prune"]["sparsity"], abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("cause", "arguments"),
     [

@@ -26,7 +26,8 @@ from bertile.quantize.texts import CALIBRATION_FILE, calibration_lines, spread_i
 from bertile.tasks.glue import TASKS
 from bertile.text import TextEncoder, bundled_lines, read_lines
 from bertile.train.options import DistillOptions, Options, TrainOptions
-from bertile.train.run import Job, count_steps, run_job
+from bertile.train.prepare import Job, count_steps
+from bertile.train.run import run_job
 from bertile.train.trainer import QUANTIZER_FILE, BertileTrainer
 from bertile.train.work import complete_checkpoints, work_folder
 from bertile.workflow import pack_model, tokenizer_json

@@ -21,7 +21,8 @@ from bertile.prune.folder import read_groups, read_pruning
 from bertile.prune.groups import element_masks
 from bertile.tasks.glue import find_task
 from bertile.train.options import make_options
-from bertile.train.run import Job, run_job, run_settings
+from bertile.train.prepare import Job
+from bertile.train.run import run_job, run_settings
 from bertile.train.trainer import BertileTrainer
 from bertile.train.work import held, open_work, work_folder
 

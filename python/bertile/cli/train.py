@@ -70,7 +70,8 @@ def execute(run: Run, prunes: bool) -> None:
     with working("loading libraries"):
         from bertile.tasks.glue import find_task
         from bertile.train.options import make_options
-        from bertile.train.run import Job, run_job
+        from bertile.train.prepare import Job
+        from bertile.train.run import run_job
     options = make_options(run.recipe, run.sections, prunes)
     task = find_task(run.task, run.metric, run.data) if run.task else None
     job = Job(run.model, run.folder, options, task, run.data, run.texts, run.teacher or "", run.restart)
@@ -80,6 +81,8 @@ def execute(run: Run, prunes: bool) -> None:
     except KeyboardInterrupt:
         warn("interrupted; the same command goes on from the last checkpoint")
         raise
+    if not log:  # another process of this run reports
+        return
     if run.as_json:
         return print_json({key: value for key, value in log.items() if key != "history"})
     scores = ", ".join(f"{name} {value:.4f}" for name, value in log["metrics"].items() if name != "loss")
