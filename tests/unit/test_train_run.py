@@ -17,10 +17,11 @@ from transformers import AutoModelForSequenceClassification
 
 from bertile.errors import BertileError
 from bertile.models.classifier import load_trainable
+from bertile.models.load import load_model, save_model
 from bertile.prune.folder import read_groups, read_pruning
 from bertile.prune.groups import element_masks
 from bertile.tasks.glue import find_task
-from bertile.train.options import make_options
+from bertile.train.options import DistillOptions, make_options
 from bertile.train.prepare import Job
 from bertile.train.run import run_job, run_settings
 from bertile.train.trainer import BertileTrainer
@@ -208,6 +209,31 @@ def test_distillation_from_another_model(source, data, tmp_path):
         assert last[part] < first[part]
     assert "task_loss" not in first
     assert log["metrics"]["accuracy"] == 1.0  # learned from the teacher alone
+
+
+def test_unlabelled_text_beside_a_task(source, data, tmp_path):
+    job = make_job(source(), tmp_path / "model", data, distill={"task": 0.0, "hidden": 1.0})
+    lines: list[str] = []
+    assert run_job(job)["examples"] == [60, 24]
+    log = run_job(replace(job, texts=(data / "text.txt",)), say=lines.append)
+    assert log["examples"] == [60 + 64, 24]
+    assert "accuracy" in log["metrics"]
+    labelled = make_job(source(), tmp_path / "model", data, distill={"hidden": 1.0})
+    with pytest.raises(BertileError, match="needs --distill task:0"):
+        run_job(replace(labelled, texts=(data / "text.txt",)))
+
+
+def test_a_student_without_a_head_takes_its_teachers(source, data, tmp_path):
+    """The encoder alone is the student: with its teacher's head it knows the task before it is trained."""
+    run_job(make_job(source(), tmp_path / "teacher", data, LEARN))
+    save_model(load_model(str(tmp_path / "teacher")), tmp_path / "encoder")
+    job = make_job(
+        str(tmp_path / "encoder"), tmp_path / "student", data, {"max_steps": 1, "learning_rate": 1e-12, "seed": 5}
+    )
+    blind = run_job(job)
+    knowing = replace(job, teacher=str(tmp_path / "teacher"), output=tmp_path / "knowing")
+    knowing = replace(knowing, options=replace(job.options, distill=DistillOptions(hidden=1.0)))
+    assert run_job(knowing)["metrics"]["loss"] < 0.1 < 0.3 < blind["metrics"]["loss"]
 
 
 def test_logits_need_a_teacher_of_the_task(source, data, tmp_path):

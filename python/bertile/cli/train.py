@@ -17,6 +17,10 @@ Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder to write.",
 TaskName = Annotated[str | None, typer.Option(help="GLUE task (mrpc, stsb, sst2 ...), or any other with --metric.")]
 Data = Annotated[Path | None, typer.Option(help="Folder with train.tsv and dev.tsv, or a GLUE folder; else the hub.")]
 Metric = Annotated[str | None, typer.Option(help="What decides: accuracy, f1, matthews, spearman, pearson or mse.")]
+Texts = Annotated[
+    list[Path] | None,
+    typer.Option("--text", help="Unlabelled text: files, TSVs or folders of them. With --task only for distillation."),
+]
 Recipe = Annotated[str | None, typer.Option(help="Settings: the name of one of Bertile's recipes, or a TOML file.")]
 TeacherName = Annotated[str | None, typer.Option("--teacher", help="Model to distill from; else the source itself.")]
 Distill = Annotated[str | None, typer.Option(help="Parts of the loss: logits,hidden:2,attention,task:0.5.")]
@@ -65,8 +69,6 @@ def sections_of(train: Mapping[str, Any], prune: Mapping[str, Any], distill: str
 
 def execute(run: Run, prunes: bool) -> None:
     """Run the job with progress; print where the result is and its scores."""
-    if (run.task is None) == (not run.texts):
-        raise BertileError("give either --task NAME (with --data DIR) or --text FILE")
     with working("loading libraries"):
         from bertile.tasks.glue import find_task
         from bertile.train.options import make_options
@@ -95,6 +97,7 @@ def train(
     task: TaskName,
     data: Data = None,
     metric: Metric = None,
+    text: Texts = None,
     recipe: Recipe = None,
     teacher: TeacherName = None,
     distill: Distill = None,
@@ -118,7 +121,7 @@ def train(
         "precision": precision,
     }
     sections = sections_of(numbers, {}, distill, settings)
-    run = Run(model, output, task, data, metric, (), recipe, teacher, restart, sections, json)
+    run = Run(model, output, task, data, metric, tuple(text or ()), recipe, teacher, restart, sections, json)
     execute(run, prunes=False)
 
 
@@ -140,7 +143,7 @@ def prune(
     task: TaskName = None,
     data: Data = None,
     metric: Metric = None,
-    text: Annotated[list[Path] | None, typer.Option(help="Unlabelled text: files, TSVs or folders of them.")] = None,
+    text: Texts = None,
     recipe: Recipe = None,
     teacher: TeacherName = None,
     distill: Distill = None,

@@ -52,9 +52,9 @@ def load_trainable(source: str, task: Task | None, seed: int) -> TrainedModel:
 def _with_head(source: str, task: Task, seed: int) -> tuple[nn.Module, bool]:
     folder = find_folder(source)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    trained_for = getattr(config, "bertile_task", None)
+    head = read_task_head(source)
     classes = list(task.labels) or ["LABEL_0"]
-    own = trained_for == task.name and config.num_labels == len(classes)
+    own = head is not None and head.task == task.name and config.num_labels == len(classes)
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: index for index, name in enumerate(classes)}
     config.problem_type = "single_label_classification" if task.labels else "regression"

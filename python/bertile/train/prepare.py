@@ -34,7 +34,10 @@ EVALUATIONS = 10  # of a run without a task
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained on what. Without a task: `texts` are files of unlabelled text. teacher: "" for the source."""
+    """What is trained on what. texts: files of unlabelled text, alone or, to learn from the teacher, beside a task's.
+
+    teacher: "" for the source.
+    """
 
     source: str
     output: Path
@@ -69,7 +72,13 @@ def read_examples(job: Job, model: TrainedModel) -> tuple[TokenizedTexts, Tokeni
     if job.task is not None:
         split = read_split(job.task, job.data, "train")
         dev = tokenized(read_split(job.task, job.data, "dev"))
-        return tokenized(split), dev, calibration_lines(split.texts(), limit)
+        lines = calibration_lines(split.texts(), limit)
+        if not job.texts:
+            return tokenized(split), dev, lines
+        if job.options.distill.task > 0:
+            raise BertileError("unlabelled text beside a task is for distillation alone: it needs --distill task:0,...")
+        texts = list(dict.fromkeys([*split.texts(), *read_texts(list(job.texts))]))
+        return TokenizedTexts(texts, None, model.tokenizer, limit), dev, lines
     texts = read_texts(list(job.texts))
     train, held_out = split_texts(texts, min(HELD_OUT_TEXTS, len(texts) // 4), job.options.train.seed)
     parts = [TokenizedTexts(part, None, model.tokenizer, limit) for part in (train, held_out)]
@@ -179,6 +188,8 @@ def load_teacher(job: Job, student: TrainedModel) -> Teacher | None:
         return None
     model = load_trainable(job.teacher or job.source, job.task, job.options.train.seed)
     check_same_text(student, model)
+    if model.has_head and not student.has_head:
+        adopt_head(student, model)
     if options.logits > 0 and (job.task is None or not model.has_head):
         raise BertileError(
             f"teacher {model.name}: distilling logits needs a teacher fine-tuned for the task (bertile train)"
@@ -190,6 +201,16 @@ def load_teacher(job: Job, student: TrainedModel) -> Teacher | None:
     if options.attention > 0 and model.config.heads != student.config.heads:
         raise BertileError(f"teacher {model.name} has {model.config.heads} heads, the student {student.config.heads}")
     return Teacher(model, options)
+
+
+def adopt_head(student: TrainedModel, teacher: TrainedModel) -> None:
+    """A student without a task head starts with its teacher's, which reads the hidden states it is to learn."""
+    encoder = {f"{student.network.base_model_prefix}.{name}" for name in student.network.base_model.state_dict()}
+    theirs = teacher.network.state_dict()
+    own = student.network.state_dict()
+    for name, tensor in own.items():
+        if (name not in encoder or ".pooler." in name) and theirs[name].shape == tensor.shape:
+            tensor.copy_(theirs[name])
 
 
 def set_dropout(network: nn.Module, dropout: float) -> None:
