@@ -13,8 +13,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PLACES = ("data", "work", "task", "seed")
-
 
 @dataclass(frozen=True)
 class Step:
@@ -38,32 +36,32 @@ class Experiment:
     steps: tuple[Step, ...]
 
 
-def _fill(template: str, **values: object) -> str:
-    """Put values where the template names them; the others stay."""
+def _fill(template: str, values: dict[str, object]) -> str:
+    """Put values where the template names them; other names stay, for `{data}` and `{work}`."""
     for name, value in values.items():
         template = template.replace("{" + name + "}", str(value))
     return template
 
 
-def _chain(name: str, encoders: dict[str, dict]) -> list[Step]:
+def _chain(name: str, encoders: list[dict], case: dict[str, object]) -> list[Step]:
     """The commands that make an encoder, those it is made from first."""
-    if name not in encoders:
+    entry = next((entry for entry in encoders if _fill(entry["name"], case) == name), None)
+    if entry is None:
         raise BertileError(f"the grid has no encoder {name!r}")
-    entry = encoders[name]
-    before = _chain(entry["from"], encoders) if "from" in entry else []
-    return [*before, Step(name, entry["command"].strip())]
+    before = _chain(_fill(entry["from"], case), encoders, case) if "from" in entry else []
+    return [*before, Step(name, _fill(entry["command"].strip(), case | {"name": name}))]
 
 
 def read_grid(file: Path) -> list[Experiment]:
     """All experiments, in the order in which they are to be run. Raises BertileError for a broken file."""
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
-        encoders = {entry["name"]: entry for entry in data.get("encoder", ())}
         experiments = [
-            _experiment(entry, task, seed, encoders)
+            _experiment(entry, case, task, seed, data.get("encoder", []))
             for entry in data["experiment"]
-            for seed in entry.get("seeds", [0])
-            for task in entry["tasks"]
+            for case in entry["cases"]
+            for seed in case.get("seeds", [0])
+            for task in case["tasks"]
         ]
     except OSError as error:
         raise BertileError(f"{file}: {error.strerror}") from None
@@ -76,17 +74,12 @@ def read_grid(file: Path) -> list[Experiment]:
     return experiments
 
 
-def _experiment(entry: dict, task: str, seed: int, encoders: dict[str, dict]) -> Experiment:
-    name = _fill(entry["name"], task=task, seed=seed)
-    command = _fill(entry["command"].strip(), task=task, seed=seed, name=name)
-    before = _chain(_fill(entry["encoder"], seed=seed), encoders) if "encoder" in entry else []
-    return Experiment(
-        name,
-        task,
-        entry["method"],
-        entry.get("pattern", ""),
-        float(entry.get("sparsity", 0.0)),
-        seed,
-        entry.get("comment", ""),
-        (*before, Step(name, command)),
-    )
+def _experiment(entry: dict, case: dict, task: str, seed: int, encoders: list[dict]) -> Experiment:
+    pattern, sparsity = case.get("pattern", ""), float(case.get("sparsity", 0.0))
+    percent = f"{100 * sparsity:g}"
+    values = {"task": task, "seed": seed, "pattern": pattern, "sparsity": sparsity, "percent": percent}
+    name, encoder = _fill(entry["name"], values), _fill(entry.get("encoder", ""), values)
+    before = _chain(encoder, encoders, values) if encoder else []
+    command = _fill(entry["command"].strip(), values | {"name": name, "encoder": encoder})
+    steps = (*before, Step(name, command))
+    return Experiment(name, task, entry["method"], pattern, sparsity, seed, entry.get("comment", ""), steps)
