@@ -13,7 +13,6 @@ from bertile.config.paths import ROOT
 from bertile.config.spec import load_spec
 from bertile.report import results
 from bertile.report.runs import read_runs
-from bertile.text import bundled_lines
 
 from .conftest import bertile
 
@@ -68,7 +67,6 @@ def test_readme_commands_run(tmp_path, monkeypatch):
     for split in ("train", "dev"):
         lines = ["sentence1\tsentence2\tlabel", *rows]
         (tmp_path / "GLUE" / "STS-B" / f"{split}.tsv").write_text("\n".join(lines) + "\n")
-    (tmp_path / "corpus.txt").write_text("\n".join(bundled_lines("calibration.txt")) + "\n")
     commands = [shlex.split(line, comments=True)[1:] for line in README.splitlines() if line.startswith("bertile ")]
     assert len(commands) == 15
     for command in commands:

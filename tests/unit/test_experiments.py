@@ -50,7 +50,9 @@ def place(tmp_path: Path) -> Path:
     make_classifier(tmp_path / "tiny", labels=("not_equivalent", "equivalent"))
     (tmp_path / "glue" / "MRPC").mkdir(parents=True)
     words = ("rain", "snow", "wind", "sun")
-    rows = [f"{a} fell on the {c}\t{b} fell on the {c}\t{int(a in words[:2])}" for a in words for b in words for c in "xyz"]
+    rows = [
+        f"{a} fell on the {c}\t{b} fell on the {c}\t{int(a in words[:2])}" for a in words for b in words for c in "xyz"
+    ]
     for split, part in (("train", rows), ("dev", rows[::2])):
         lines = ["sentence1\tsentence2\tlabel", *part]
         (tmp_path / "glue" / "MRPC" / f"{split}.tsv").write_text("\n".join(lines) + "\n")
