@@ -92,7 +92,12 @@ def test_pruned_once_then_tuned(place, dense, tmp_path):
 
 
 def test_one_shot_keeps_the_classifier(dense, tmp_path):
-    succeed("prune", dense, "--sparsity", 0.5, "-o", tmp_path / "small")
+    """And the texts to calibrate on; another pattern would lose zeros, and the source is not written over."""
+    text = succeed("prune", dense, "--sparsity", 0.5, "-o", tmp_path / "small", "--json")
+    assert json.loads(text)["sparsity"] == 0.5
+    assert (tmp_path / "small" / "calibration.txt").read_text() == (dense / "calibration.txt").read_text()
+    refuse("is pruned as 1x16", "prune", tmp_path / "small", "--pattern", "16x16", "-o", tmp_path / "other")
+    refuse("is read by this command", "prune", dense, "-o", dense)
     before, after = (AutoModelForSequenceClassification.from_pretrained(path) for path in (dense, tmp_path / "small"))
     assert (before.classifier.weight == after.classifier.weight).all()
     assert after.config.bertile_task == "opinions"
@@ -149,6 +154,9 @@ def test_two_processes_train_together(place, tmp_path):
         ("'noise' is not one of", ["train", "minilm", "--task", "mrpc", "--data", ".", "--distill", "noise"]),
         ("unknown method 'magic'", ["prune", "minilm", "--task", "mrpc", "--data", ".", "--method", "magic"]),
         ("method gradual trains", ["prune", "minilm", "--method", "gradual"]),
+        ("--epochs is for training", ["prune", "minilm", "--epochs", "3"]),
+        ("--recipe is for training", ["prune", "minilm", "--recipe", "layerwise"]),
+        ("there are no labels", ["prune", "minilm", "--text", "x", "--distill", "task:1,hidden"]),
         ("no train.tsv", ["prune", "minilm", "--task", "mrpc", "--data", "."]),
         ("--config makes random weights", ["prune", "--config", "bert-tiny", "--task", "mrpc", "--data", "."]),
     ],

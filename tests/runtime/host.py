@@ -317,6 +317,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more while Python ends would decide the exit status
         print("interrupted", file=sys.stderr)
         return 130
     print(json.dumps(result))

@@ -15,7 +15,7 @@ from bertile.report import tiles, training
 
 HISTORY = [
     {"step": 5, "epoch": 0.1, "loss": 0.9, "task_loss": 0.6, "regularizer": 0.0, "learning_rate": 5e-5, "sparsity": 0},
-    {"step": 10, "epoch": 0.2, "loss": 0.8, "task_loss": 0.5, "distill_hidden": 0.3, "learning_rate": 4e-5},
+    {"step": 10, "epoch": 0.2, "loss": 0.8, "task_loss": 0.5, "hidden_loss": 0.3, "learning_rate": 4e-5},
     {"step": 10, "eval": {"accuracy": 0.71, "loss": 0.66}, "sparsity": 0.5},
     {"step": 15, "loss": 0.7, "grad_norm": 1.5, "learning_rate": 3e-5},
     {"step": 15, "eval": {"accuracy": 0.75, "f1": 0.8}, "sparsity": 0.75},
@@ -107,7 +107,7 @@ def test_a_log_becomes_curves(tmp_path):
         "loss": [[5, 10, 15], [0.9, 0.8, 0.7]],
         "task_loss": [[5, 10], [0.6, 0.5]],
         "regularizer": [[5], [0.0]],
-        "distill_hidden": [[10], [0.3]],
+        "hidden_loss": [[10], [0.3]],
         "loss of evaluations": [[10], [0.66]],
     }
     assert as_lists(curves.scores) == {"accuracy": [[10, 15], [0.71, 0.75]], "f1": [[15], [0.8]]}

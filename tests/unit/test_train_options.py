@@ -86,9 +86,9 @@ def test_bad_setting(text):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("logits", {"logits": 1.0}),
-        ("logits,hidden:2, task:0.5", {"logits": 1.0, "hidden": 2.0, "task": 0.5}),
-        ("attention:0", {"attention": 0.0}),
+        ("logits", {"logits": 1.0, "hidden": 0.0, "attention": 0.0}),
+        ("logits,hidden:2, task:0.5", {"logits": 1.0, "hidden": 2.0, "attention": 0.0, "task": 0.5}),
+        ("attention:0", {"logits": 0.0, "hidden": 0.0, "attention": 0.0}),
     ],
 )
 def test_parse_distill(text, parts):
@@ -188,3 +188,14 @@ def test_unreadable_recipes(tmp_path):
         assert refused(read_recipe, name) == f"recipe {name!r}: no such file; Bertile's own are {names}"
     (tmp_path / "r.toml").write_text("[train\nepochs = 1")
     assert refused(read_recipe, str(tmp_path / "r.toml")).startswith(f"recipe {tmp_path / 'r.toml'}: ")
+
+
+def test_without_labels_the_hidden_states_are_kept():
+    """Where nothing else is asked for: neither a recipe's nor the command line's wish is replaced."""
+    assert make_options(None, {}, prunes=True, labels=False).distill == DistillOptions(task=0.0, hidden=1.0)
+    asked = make_options(None, {"distill": {"attention": 2.0}}, prunes=True, labels=False).distill
+    assert asked == DistillOptions(task=0.0, attention=2.0)
+    assert make_options("prune-ofa", {"distill": {"hidden": 3.0}}, prunes=True, labels=False).distill.hidden == 3.0
+    cause = refused(make_options, None, {"distill": {"task": 1.0, "hidden": 1.0}}, True, False)
+    assert cause == "setting distill.task: there are no labels without a task"
+    assert "train.seed" in refused(make_options, None, {"train": {"seed": 2**32}}, False)

@@ -21,11 +21,12 @@ from bertile.models.load import load_model, save_model
 from bertile.prune.folder import read_groups, read_pruning
 from bertile.prune.groups import element_masks
 from bertile.tasks.glue import find_task
+from bertile.train import run as run_module
 from bertile.train.options import DistillOptions, make_options
 from bertile.train.prepare import Job
-from bertile.train.run import run_job, run_settings
+from bertile.train.run import run_job
 from bertile.train.trainer import BertileTrainer
-from bertile.train.work import held, open_work, work_folder
+from bertile.train.work import held, work_folder
 
 GOOD, BAD = ("good", "fine", "great"), ("bad", "poor", "awful")
 FILLER = (
@@ -298,11 +299,93 @@ def test_another_run_in_the_way(source, data, tmp_path, monkeypatch):
 
 
 def test_two_processes_in_one_run(source, data, tmp_path):
+    """The second one touches nothing, --restart or not."""
     job = make_job(source(), tmp_path / "model", data)
-    work, _ = open_work(job.output, run_settings(job, 60, 24), restart=False)
-    with held(work), pytest.raises(BertileError, match="is in use: this run is going on in another process"):
-        run_job(job)
+    work = work_folder(job.output)
+    with held(work):
+        (work / "checkpoint-4").mkdir()
+        for second in (job, replace(job, restart=True)):
+            with pytest.raises(BertileError, match="is in use: this run is going on in another process"):
+                run_job(second)
+        assert (work / "checkpoint-4").is_dir()
+        (work / "checkpoint-4").rmdir()
     run_job(job)
+    assert not work.exists()
+
+
+@pytest.mark.parametrize("extra", [{"accumulate": 2, "batch_size": 4}, {"early_stopping": 2, "epochs": 6.0}])
+def test_resumption_is_exact_in_other_settings_too(extra, source, data, tmp_path, monkeypatch):
+    """Dropout with an incomplete last step of an epoch; the patience of an early stop."""
+    train = {"max_steps": 0, "epochs": 3.0, "save_steps": 3, "log_steps": 1} | extra
+    whole = make_job(source(), tmp_path / "whole", data, train)
+    log = run_job(whole)
+    killed = replace(whole, output=tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 17)
+        with pytest.raises(Stop):
+            run_job(killed)
+    assert run_job(killed)["steps"] == log["steps"]
+    expected, actual = final_weights(tmp_path / "whole"), final_weights(tmp_path / "killed")
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_an_early_stop_reports_the_model_that_it_keeps(source, data, tmp_path):
+    log = run_job(make_job(source(), tmp_path / "model", data, {"max_steps": 0, "epochs": 8.0, "early_stopping": 1}))
+    evaluations = [entry["eval"]["accuracy"] for entry in log["history"] if "eval" in entry]
+    assert log["metrics"]["accuracy"] == max(evaluations)
+    again = make_job(str(tmp_path / "model"), tmp_path / "same", data, {"max_steps": 1, "learning_rate": 1e-30})
+    assert run_job(again)["metrics"]["loss"] == pytest.approx(log["metrics"]["loss"], rel=1e-5)
+
+
+def test_a_run_that_could_not_write_its_result(source, data, tmp_path, monkeypatch):
+    """It goes on from a checkpoint, does not train a step too many, and gives what it would have given."""
+    job = make_job(source(), tmp_path / "model", data, {"save_steps": 3})
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "write_result", lambda *arguments: (_ for _ in ()).throw(Stop))
+        with pytest.raises(Stop):
+            run_job(job)
+    log = run_job(job)
+    assert (log["steps"], log["quantized_steps"]) == (12, 0)
+    run_job(replace(job, output=tmp_path / "whole"))
+    expected, actual = final_weights(tmp_path / "whole"), final_weights(tmp_path / "model")
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_the_output_is_not_what_is_read(source, data, tmp_path):
+    job = make_job(source(), Path(source()), data)
+    with pytest.raises(BertileError, match=r"not a folder that Bertile wrote|is read by this command"):
+        run_job(job)
+    run_job(make_job(source(), tmp_path / "model", data))
+    with pytest.raises(BertileError, match="is read by this command: give another folder"):
+        run_job(make_job(str(tmp_path / "model"), tmp_path / "model", data))
+
+
+def test_other_data_is_another_run(source, data, tmp_path, monkeypatch):
+    job = make_job(source(), tmp_path / "model", data)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        with pytest.raises(Stop):
+            run_job(job)
+    (tmp_path / "other").mkdir()
+    for name in ("train", "dev"):
+        text = (data / f"{name}.tsv").read_text()
+        (tmp_path / "other" / f"{name}.tsv").write_text(text.replace("two", "six"))
+    with pytest.raises(BertileError, match="with another examples_sha256"):
+        run_job(replace(job, data=tmp_path / "other"))
+
+
+def test_another_pattern_would_lose_zeros(source, data, tmp_path):
+    section = {"method": "gradual", "sparsity": 0.5, "interval": 2}
+    run_job(make_job(source(), tmp_path / "half", data, prune=section))
+    other = make_job(str(tmp_path / "half"), tmp_path / "more", data, prune=section | {"pattern": "16x16"})
+    with pytest.raises(BertileError, match="is pruned as 1x16: go on with it"):
+        run_job(other)
+
+
+def test_a_teacher_of_another_family(source, data, tmp_path):
+    job = make_job(source("distilbert"), tmp_path / "model", data, distill={"hidden": 1.0})
+    with pytest.raises(BertileError, match="is a bert, the student a distilbert"):
+        run_job(replace(job, teacher=source("bert")))
 
 
 def test_the_output_is_checked_before_training(source, data, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +21,10 @@ Texts = Annotated[
     list[Path] | None,
     typer.Option("--text", help="Unlabelled text: files, TSVs or folders of them. With --task only for distillation."),
 ]
-Recipe = Annotated[str | None, typer.Option(help="Settings: the name of one of Bertile's recipes, or a TOML file.")]
+Recipe = Annotated[
+    str | None,
+    typer.Option(help="Settings: finetune, layerwise, transfer, prune-ofa ... (docs/pruning.md), or a TOML file."),
+]
 TeacherName = Annotated[str | None, typer.Option("--teacher", help="Model to distill from; else the source itself.")]
 Distill = Annotated[str | None, typer.Option(help="Parts of the loss: logits,hidden:2,attention,task:0.5.")]
 Epochs = Annotated[float | None, typer.Option(help="Passes over the data.")]
@@ -60,6 +63,8 @@ def sections_of(train: Mapping[str, Any], prune: Mapping[str, Any], distill: str
     """Settings by section: the named options, then `--set`, which knows every one."""
     from bertile.train.options import parse_distill, parse_setting
 
+    if train.get("epochs") is not None and train.get("max_steps") is None:
+        train = {**train, "max_steps": 0}  # a recipe's would hide them
     sections = {"train": given(train), "prune": given(prune), "distill": parse_distill(distill) if distill else {}}
     for text in settings or ():
         section, key, value = parse_setting(text)
@@ -74,7 +79,7 @@ def execute(run: Run, prunes: bool) -> None:
         from bertile.train.options import make_options
         from bertile.train.prepare import Job
         from bertile.train.run import run_job
-    options = make_options(run.recipe, run.sections, prunes)
+    options = make_options(run.recipe, run.sections, prunes, labels=run.task is not None)
     task = find_task(run.task, run.metric, run.data) if run.task else None
     job = Job(run.model, run.folder, options, task, run.data, run.texts, run.teacher or "", run.restart)
     try:
@@ -178,43 +183,48 @@ def prune(
     if config is None and layers is not None:
         raise BertileError("--layers goes with --config")
     if task is None and not text:
-        return prune_without_data(model, config, layers, recipe, sections, output)
+        training = {"--data": data, "--metric": metric, "--recipe": recipe, "--teacher": teacher, "--distill": distill}
+        training |= {f"--{name.replace('_', '-')}": value for name, value in numbers.items() if name != "seed"}
+        for name in given(training):
+            raise BertileError(f"{name} is for training: give --task NAME (with --data DIR) or --text FILE")
+        return prune_without_data(model, config, layers, sections, output, json)
     if config is not None:
         raise BertileError("--config makes random weights, which no training is worth: give a model")
     run = Run(model, output, task, data, metric, tuple(text or ()), recipe, teacher, restart, sections, json)
-    execute(with_method_defaults(run), prunes=True)
-
-
-def with_method_defaults(run: Run) -> Run:
-    """Without labels, the hidden states are what is kept."""
-    if run.task is not None:
-        return run
-    distill = {"task": 0.0, "hidden": 1.0, **run.sections.get("distill", {})}
-    return replace(run, sections={**run.sections, "distill": distill})
+    execute(run, prunes=True)
 
 
 def prune_without_data(
-    source: str | None, config: str | None, layers: int | None, recipe: str | None, sections: dict, folder: Path
+    source: str | None, config: str | None, layers: int | None, sections: dict, folder: Path, as_json: bool
 ) -> None:
     """One shot by the weights alone."""
     from bertile.models.classifier import with_own_head
+    from bertile.models.folder import check_other_folder, find_folder
     from bertile.models.load import check_capacity, load_model, random_model
+    from bertile.prune.folder import check_same_pattern
     from bertile.prune.magnitude import prune_magnitude, save_pruned
     from bertile.prune.pattern import parse_pattern
+    from bertile.quantize.texts import CALIBRATION_FILE
     from bertile.train.options import make_options
 
     given_seed = sections.get("train", {}).get("seed", 0)
-    options = make_options(recipe, sections, prunes=True).prune
+    options = make_options(None, sections, prunes=True).prune
     if options.method != "oneshot":
         raise BertileError(f"method {options.method} trains: give --task NAME (with --data DIR) or --text FILE")
     pattern = parse_pattern(options.pattern)
+    if source:
+        check_other_folder(folder, source)
+        check_same_pattern(find_folder(source), pattern)
     with working(f"loading {source or config}"):
         model = load_model(source) if source else random_model(config, layers, given_seed)
         check_capacity(model.config)
         result = prune_magnitude(model, pattern, options.sparsity, options.scope, options.score, given_seed)
         if source:
             result = replace(result, model=replace(result.model, network=with_own_head(source, result.model.network)))
-        save_pruned(result, folder)
+        save_pruned(result, folder, find_folder(source) / CALIBRATION_FILE if source else None)
+    if as_json:
+        print_json(asdict(result.provenance))
     if result.model.synthetic:
         warn("random weights: good for shapes and cycles, never for accuracy")
-    output.print(f"{folder}: {model.name}, {pattern}, {result.sparsity:.1%} of the encoder's weights removed")
+    if not as_json:
+        output.print(f"{folder}: {model.name}, {pattern}, {result.sparsity:.1%} of the encoder's weights removed")

@@ -20,11 +20,16 @@ RUNS = ROOT / "docs" / "results" / "runs"
 
 def run_step(step: Step, places: dict[str, str], work: Path) -> None:
     """Make the step's folder unless it is there. Raises BertileError where its command fails."""
+    note = work / f"{step.name}.command"
     if (work / step.name / "bertile.json").is_file():
+        if note.is_file() and note.read_text() != step.command:
+            raise BertileError(f"{work / step.name} was made by another command: remove it, or restore the grid")
         return
-    command = step.command.format(**places)
-    print(f"$ {command}", flush=True)
-    words = [sys.executable, "-m", "bertile.cli.main", *shlex.split(command)[1:]]
+    work.mkdir(parents=True, exist_ok=True)
+    note.write_text(step.command)
+    words = [word.format(**places) for word in shlex.split(step.command)]
+    print(f"$ {shlex.join(words)}", flush=True)
+    words = [sys.executable, "-m", "bertile.cli.main", *words[1:]]
     if subprocess.run(words).returncode:
         raise BertileError(f"{step.name}: its command failed; the same call goes on where it stopped")
 

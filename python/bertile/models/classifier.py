@@ -13,7 +13,7 @@ from bertile.models.encoder import EncoderConfig
 from bertile.models.families import matrices
 from bertile.models.folder import find_folder, first_line
 from bertile.models.load import load_model, quiet
-from bertile.models.task_head import read_task_head
+from bertile.models.task_head import TaskHead, read_task_head
 from bertile.tasks.glue import Task
 
 
@@ -54,7 +54,7 @@ def _with_head(source: str, task: Task, seed: int) -> tuple[nn.Module, bool]:
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     head = read_task_head(source)
     classes = list(task.labels) or ["LABEL_0"]
-    own = head is not None and head.task == task.name and config.num_labels == len(classes)
+    own = head is not None and fits(head, task)
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: index for index, name in enumerate(classes)}
     config.problem_type = "single_label_classification" if task.labels else "regression"
@@ -74,6 +74,13 @@ def _with_head(source: str, task: Task, seed: int) -> tuple[nn.Module, bool]:
             return network, False
     except Exception as error:  # transformers has no common base for what a foreign file can cause
         raise BertileError(f"{source}: no classifier can be made of it: {first_line(error)}") from error
+
+
+def fits(head: TaskHead, task: Task) -> bool:
+    """Whether a model's classifier is one for the task: trained for it, or with its classes where no task is named."""
+    if head.task:
+        return head.task == task.name and len(head.labels) == len(task.labels)
+    return bool(task.labels) and head.labels == task.labels
 
 
 def with_own_head(source: str, encoder: nn.Module) -> nn.Module:

@@ -111,6 +111,13 @@ def check_replaceable(directory: str | Path) -> Path:
     return target
 
 
+def check_other_folder(output: str | Path, *sources: str) -> None:
+    """Raises BertileError where `output` is one of the models that are read."""
+    target = Path(output).expanduser().resolve()
+    if any(name and Path(name).expanduser().resolve() == target for name in sources):
+        raise BertileError(f"{output} is read by this command: give another folder to write")
+
+
 @contextmanager
 def new_folder(directory: str | Path, name: str, synthetic: bool, pruning: dict | None) -> Iterator[Path]:
     """A temporary folder to write a model into; when the block ends it becomes `directory`, marked as ours.

@@ -13,7 +13,7 @@ from bertile.errors import BertileError
 from bertile.models.encoder import EncoderConfig
 from bertile.models.folder import first_line, read_marker
 from bertile.prune.groups import GroupSet, group_sets
-from bertile.prune.pattern import parse_pattern
+from bertile.prune.pattern import Pattern, parse_pattern
 
 MASKS_FILE = "masks.safetensors"
 
@@ -47,6 +47,13 @@ def read_masks(directory: str | Path) -> dict[str, np.ndarray]:
         return safetensors.numpy.load_file(Path(directory) / MASKS_FILE)
     except (OSError, safetensors.SafetensorError) as error:
         raise BertileError(f"{directory} has no readable masks: {first_line(error)}") from error
+
+
+def check_same_pattern(directory: str | Path, pattern: Pattern) -> None:
+    """Raises BertileError where the model in `directory` is pruned already, in another pattern: zeros would be lost."""
+    pruning = read_pruning(directory)
+    if pruning is not None and pruning["pattern"] != str(pattern):
+        raise BertileError(f"{directory} is pruned as {pruning['pattern']}: go on with it, or start from a dense model")
 
 
 def read_groups(directory: str | Path, config: EncoderConfig) -> tuple[list[GroupSet], dict[str, np.ndarray]] | None:

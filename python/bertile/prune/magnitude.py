@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -64,9 +65,14 @@ def prune_magnitude(
     return PruneResult(pruned, masks, shares, zeroed, provenance)
 
 
-def save_pruned(result: PruneResult, directory: str | Path) -> None:
-    """As `save_model`, with the masks in `masks.safetensors` and the provenance in `bertile.json`."""
+def save_pruned(result: PruneResult, directory: str | Path, calibration: Path | None = None) -> None:
+    """As `save_model`, with the masks in `masks.safetensors` and the provenance in `bertile.json`.
+
+    calibration: the lines that a trained source left to calibrate on, where it did.
+    """
     model = result.model
     with new_folder(directory, model.name, model.synthetic, asdict(result.provenance)) as folder:
         write_model(model, folder)
         write_masks(result.masks, folder)
+        if calibration is not None and calibration.is_file():
+            shutil.copyfile(calibration, folder / calibration.name)

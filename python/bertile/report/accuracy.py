@@ -336,6 +336,8 @@ def model_lines(groups: Groups, model: str, pictures: Sequence[tuple[str, str]])
         "Retention: what is left of the dense FP32 model's distance to the best constant answer, (score - constant) /",
         "(dense - constant); scores are of the dev sets. INT8: the packed model, as the integer reference computes it.",
         "The accelerator skips vectors of 16 weights: sparsity in other shapes costs the vectors it still executes.",
+        "Epochs and learning rate of a dense model were chosen on its dev set, which makes it harder to come near to;",
+        "of pruned models, the last step's is taken.",
         "",
         "### What was asked, what was reached",
         "",

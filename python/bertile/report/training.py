@@ -19,7 +19,7 @@ from bertile.report.cycles import save
 LOG_NAME = "training.json"
 CLOCKS = ("step", "epoch", "seconds")  # they only say when
 SUMMARY = ("train_", "total_flos")  # of a whole run, which Hugging Face's trainer logs at its end
-LOSSES = ("loss", "distill", "regularizer", "penalty")  # what the name of a part of the loss holds
+LOSSES = ("loss", "regularizer")  # what the name of a part of the loss holds
 FIRST = ("sparsity", "learning_rate")  # of the panels below
 COLOURS = ("#1f5f8b", "#c0392b", "#b8780f", "#2e7d4f", "#7d4f9e", "#5d6d6e")
 Curve = tuple[np.ndarray, np.ndarray]  # steps, values

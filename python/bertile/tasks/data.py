@@ -17,8 +17,9 @@ HUB_DATASET = "nyu-mll/glue"
 # Column names of one or two sentences, in the order in which they are looked for.
 SINGLE_COLUMNS = (("sentence1",), ("sentence",))
 PAIR_COLUMNS = (("sentence1", "sentence2"), ("sentence", "sentence2"))
-# Files of a folder that score a model; texts that prepare it must not come from them.
-HELD_OUT = ("dev", "dev_matched", "dev_mismatched", "test", "test_matched", "test_mismatched")
+# In the name of a file that scores a model, or may: texts that prepare it must not come from there. MRPC's original
+# files (msr_paraphrase_train.txt) hold the dev split, too.
+HELD_OUT = ("dev", "test", "valid", "msr_")
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,8 @@ def read_texts(paths: list[Path]) -> list[Text]:
     """Texts without labels, or pairs of them, from text files (one a line), TSVs (by header) and folders of both.
 
     Empty lines are skipped, and so is the label column. A row is a pair where it has two sentences. Of a folder, its
-    *.tsv and *.txt in order of their names, but never a dev or test split (dev.tsv, test.tsv, dev_matched.tsv ...):
-    those score the model. A split given as a file itself is read. Raises BertileError naming file and line.
+    *.tsv and *.txt in order of their names, but none that may hold what scores the model: `HELD_OUT` in its name. A
+    split given as a file itself is read. Raises BertileError naming file and line.
     """
     texts: list[Text] = []
     for path in paths:
@@ -175,7 +176,7 @@ def list_files(path: Path) -> list[Path]:
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".tsv", ".txt") and file.is_file())
     except OSError as error:
         raise BertileError(f"{path}: {error.strerror}") from None
-    files = [file for file in files if file.stem.lower() not in HELD_OUT]
+    files = [file for file in files if not any(word in file.stem.lower() for word in HELD_OUT)]
     if not files:
         raise BertileError(f"{path}: no *.tsv or *.txt, apart from dev and test splits")
     return files

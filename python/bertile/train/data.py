@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -36,6 +37,10 @@ class TokenizedTexts(Dataset):
             for example, label in zip(self.examples, labels, strict=True):
                 example["labels"] = label.item()
         self.lengths = [len(example["input_ids"]) for example in self.examples]
+
+    def digest(self) -> str:
+        """SHA-256 of all tokens and labels."""
+        return hashlib.sha256(repr(self.examples).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.examples)

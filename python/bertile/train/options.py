@@ -156,13 +156,20 @@ def _section(kind: type, values: Mapping[str, Any]) -> Any:
     return kind(**checked)
 
 
-def make_options(recipe: str | None, overrides: Mapping[str, Mapping[str, Any]], prunes: bool) -> Options:
-    """Recipe, then `overrides` by section. `prunes`: with the prune section. Raises BertileError for what is wrong."""
+def make_options(
+    recipe: str | None, overrides: Mapping[str, Mapping[str, Any]], prunes: bool, labels: bool = True
+) -> Options:
+    """Recipe, then `overrides` by section. prunes: with the prune section. labels: whether there are any to train on.
+
+    Without labels, the hidden states are what is kept where nothing else is asked for. Raises BertileError.
+    """
     data = {name: dict(values) for name, values in (read_recipe(recipe) if recipe else {}).items()}
     for section, values in overrides.items():
         if section not in SECTIONS:
             raise BertileError(f"unknown section {section!r}; known are {', '.join(SECTIONS)}")
         data.setdefault(section, {}).update(values)
+    if not labels:
+        data["distill"] = {"task": 0.0, **(data.get("distill") or {"hidden": 1.0})}
     if not prunes and "prune" in data:
         raise BertileError("a recipe or setting with a prune section is for bertile prune")
     options = Options(
@@ -171,6 +178,8 @@ def make_options(recipe: str | None, overrides: Mapping[str, Mapping[str, Any]],
         _section(PruneOptions, data.get("prune", {})) if prunes else None,
     )
     check_options(options)
+    if not labels and options.distill.task > 0:
+        raise BertileError("setting distill.task: there are no labels without a task")
     return options
 
 
@@ -187,6 +196,7 @@ def check_options(options: Options) -> None:
     for key in ("max_steps", "weight_decay", "clip", "seed", "early_stopping", "quantized_epochs"):
         _require(getattr(train, key) >= 0, f"setting train.{key}: {getattr(train, key)} is below 0")
     _require(train.dropout == -1 or 0 <= train.dropout < 1, f"setting train.dropout: {train.dropout} is not in [0, 1)")
+    _require(train.seed < 2**32, f"setting train.seed: {train.seed} is over {2**32 - 1}")  # NumPy's
     _require(0 <= train.warmup < 1, f"setting train.warmup: {train.warmup} is not in [0, 1)")
     _require(
         train.precision in PRECISIONS,
@@ -212,8 +222,11 @@ def check_options(options: Options) -> None:
 
 
 def parse_distill(text: str) -> dict[str, float]:
-    """`logits,hidden:2` as {"logits": 1.0, "hidden": 2.0}. Raises BertileError."""
-    parts = {}
+    """`logits,hidden:2` as {"logits": 1.0, "hidden": 2.0, "attention": 0.0}: the task's part stays unless it is named.
+
+    Raises BertileError.
+    """
+    parts = {"logits": 0.0, "hidden": 0.0, "attention": 0.0}
     for part in text.split(","):
         name, colon, weight = part.strip().partition(":")
         if name not in ("task", "logits", "hidden", "attention"):

@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 from bertile.errors import BertileError
 from bertile.models.classifier import TrainedModel, check_same_text, load_trainable
 from bertile.models.folder import find_folder
-from bertile.prune.folder import read_groups
+from bertile.prune.folder import check_same_pattern, read_groups
 from bertile.prune.groups import group_sets, zeroed_share
 from bertile.prune.pattern import parse_pattern
 from bertile.prune.pruner import Masking, Pruner
@@ -47,6 +47,11 @@ class Job:
     texts: tuple[Path, ...] = ()
     teacher: str = ""
     restart: bool = False
+
+
+def processes() -> PartialState:
+    """The processes that train together: one, or what accelerate or torchrun started."""
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def use_bfloat16(precision: str) -> bool:
@@ -87,7 +92,7 @@ def read_examples(job: Job, model: TrainedModel) -> tuple[TokenizedTexts, Tokeni
 
 def count_steps(options: TrainOptions, examples: int) -> tuple[int, int]:
     """Optimizer steps of the run, and how many of these, the last, are quantized."""
-    batches = math.ceil(examples / (options.batch_size * PartialState().num_processes))
+    batches = math.ceil(examples / (options.batch_size * processes().num_processes))
     epoch = math.ceil(batches / options.accumulate)
     steps = options.max_steps or math.ceil(options.epochs * epoch)
     return steps, min(steps, math.ceil(options.quantized_epochs * epoch))
@@ -106,9 +111,10 @@ def training_arguments(options: TrainOptions, work: Path, steps: int, task: Task
         saving |= {
             "load_best_model_at_end": True,
             "metric_for_best_model": "error" if task is None else task.metrics[0],
+            "restore_callback_states_from_checkpoint": True,  # evaluations without progress
             "greater_is_better": task is not None and task.metrics[0] != "mse",
         }
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(work),
         per_device_train_batch_size=options.batch_size,
         per_device_eval_batch_size=options.batch_size,
@@ -135,6 +141,8 @@ def training_arguments(options: TrainOptions, work: Path, steps: int, task: Task
         **evaluation,
         **saving,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # several GPUs: one process each, never DataParallel
+    return arguments
 
 
 def make_pruner(job: Job, student: TrainedModel, steps: int) -> Pruner:
@@ -142,6 +150,7 @@ def make_pruner(job: Job, student: TrainedModel, steps: int) -> Pruner:
     options = job.options.prune
     tensors = student.weights()
     pattern = parse_pattern(options.pattern)
+    check_same_pattern(find_folder(job.source), pattern)
     sets = group_sets(pattern, student.config)
     living = {name: ~empty for name, empty in empty_groups(sets, tensors).items()}
     schedule = PruneSchedule(
@@ -188,6 +197,8 @@ def load_teacher(job: Job, student: TrainedModel) -> Teacher | None:
         return None
     model = load_trainable(job.teacher or job.source, job.task, job.options.train.seed)
     check_same_text(student, model)
+    if model.config.family != student.config.family:
+        raise BertileError(f"teacher {model.name} is a {model.config.family}, the student a {student.config.family}")
     if model.has_head and not student.has_head:
         adopt_head(student, model)
     if options.logits > 0 and (job.task is None or not model.has_head):

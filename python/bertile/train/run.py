@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
-from accelerate import PartialState
 from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
@@ -16,37 +16,45 @@ from bertile.errors import BertileError
 from bertile.inference import Progress, no_progress
 from bertile.models.classifier import load_trainable
 from bertile.models.families import check_capacity, matrices
-from bertile.models.folder import check_replaceable, find_folder, first_line, new_folder
+from bertile.models.folder import check_other_folder, check_replaceable, find_folder, first_line, new_folder
 from bertile.models.load import quiet
+from bertile.models.task_head import read_task_head
 from bertile.prune.folder import Provenance, read_pruning, write_masks
 from bertile.prune.neurons import gather_neurons
 from bertile.prune.pruner import Pruner
 from bertile.quantize.texts import CALIBRATION_FILE
 from bertile.tasks.glue import Task
 from bertile.tasks.metrics import compute_metrics
+from bertile.train.data import TokenizedTexts
 from bertile.train.prepare import (
     Job,
     count_steps,
     load_teacher,
     make_masks,
     prepare_network,
+    processes,
     read_examples,
     training_arguments,
+    use_bfloat16,
 )
 from bertile.train.trainer import BertileTrainer, DivergedError
-from bertile.train.work import complete_checkpoints, held, open_work
+from bertile.train.work import held, last_checkpoint, open_work, work_folder
 
 LOG_FILE = "training.json"
 Say = Callable[[str], None]
 
 
-def run_settings(job: Job, train: int, dev: int) -> dict:
+def run_settings(job: Job, train: TokenizedTexts, dev: TokenizedTexts) -> dict:
     """What must be equal for a run to go on from a checkpoint."""
     return {
         "source": job.source,
         "task": job.task.name if job.task else "",
+        "metric": job.task.metrics[0] if job.task else "error",
         "teacher": job.teacher,
-        "examples": [train, dev],
+        "examples": [len(train), len(dev)],
+        "examples_sha256": [train.digest(), dev.digest()],
+        "precision": "bf16" if use_bfloat16(job.options.train.precision) else "fp32",
+        "processes": processes().num_processes,
         "options": job.options.to_json(),
     }
 
@@ -60,43 +68,52 @@ def run_job(job: Job, progress: Progress = no_progress, say: Say = lambda messag
     bad input, a run that diverged and a full disk; the checkpoints stay.
     """
     check_replaceable(job.output)
+    check_other_folder(job.output, job.source, job.teacher)
     with quiet():
         student = load_trainable(job.source, job.task, job.options.train.seed)
         check_capacity(student.config)
         teacher = load_teacher(job, student)
+    if not student.has_head and job.task is not None and read_task_head(job.source) is not None:
+        say(f"note: the classifier of {job.source} is not one of {job.task.name}: a new one is trained")
     train, dev, calibration = read_examples(job, student)
     steps, quantized_steps = count_steps(job.options.train, len(train))
     masks = make_masks(job, student, steps)
     prepare_network(student, job.options.train)
-    settings = run_settings(job, len(train), len(dev))
-    with PartialState().main_process_first():
-        work, checkpoint = open_work(job.output, settings, job.restart and PartialState().is_main_process)
-    if checkpoint:
-        say(f"going on from step {checkpoint.name.rpartition('-')[2]}, in {work}")
+    settings, work = run_settings(job, train, dev), work_folder(job.output)
+    first = processes().is_main_process
+    with held(work) if first else nullcontext():
+        with processes().main_process_first():
+            if first:
+                open_work(work, settings, job.restart)
+        trainer = make_trainer(job, (student, teacher, masks), (train, dev), (steps, quantized_steps), progress, say)
+        resume_run(trainer, work, say)
+        if not first:
+            return {}
+        log = make_log(job, trainer, settings)
+        write_result(job, trainer, log, calibration)
+        shutil.rmtree(work, ignore_errors=True)
+    return log
+
+
+def make_trainer(job: Job, models: tuple, examples: tuple, steps: tuple[int, int], progress: Progress, say: Say):
+    """The trainer of student, teacher and masks on training and evaluation examples."""
+    student, teacher, masks = models
+    arguments = training_arguments(job.options.train, work_folder(job.output), steps[0], job.task)
     trainer = BertileTrainer(
         student,
         teacher,
         masks,
         job.options.distill,
-        train,
-        dev,
-        quantized_steps,
-        args=training_arguments(job.options.train, work, steps, job.task),
+        *examples,
+        steps[1],
+        args=arguments,
         compute_metrics=metrics_of(job.task) if job.task is not None else None,
         callbacks=[_ProgressCallback(progress, say)],
     )
     trainer.remove_callback(PrinterCallback)
     if job.options.train.early_stopping:
         trainer.add_callback(EarlyStoppingCallback(job.options.train.early_stopping))
-    if not PartialState().is_main_process:
-        resume_run(trainer, checkpoint, work)
-        return {}
-    with held(work):
-        resume_run(trainer, checkpoint, work)
-        log = make_log(job, trainer, settings)
-        write_result(job, trainer, log, calibration)
-        shutil.rmtree(work, ignore_errors=True)
-    return log
+    return trainer
 
 
 def metrics_of(task: Task) -> Callable:
@@ -109,11 +126,16 @@ def metrics_of(task: Task) -> Callable:
     return compute
 
 
-def resume_run(trainer: BertileTrainer, checkpoint: Path | None, work: Path) -> None:
-    """Train, and say in one line what became of a run that could not end."""
+def resume_run(trainer: BertileTrainer, work: Path, say: Say) -> None:
+    """Train from the last checkpoint on, and say in one line what became of a run that could not end."""
+    checkpoint = last_checkpoint(work)
+    if checkpoint:
+        say(f"going on from step {checkpoint.name.rpartition('-')[2]}, in {work}")
     try:
         with quiet():
             trainer.resume(checkpoint)
+            if trainer.args.load_best_model_at_end:
+                trainer.evaluate()  # the best model is not the last one
     except DivergedError as error:
         raise BertileError(f"{error}; {_last(work)}") from None
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -124,8 +146,8 @@ def resume_run(trainer: BertileTrainer, checkpoint: Path | None, work: Path) -> 
 
 
 def _last(work: Path) -> str:
-    complete = complete_checkpoints(work)
-    return f"the last good checkpoint is {complete[-1]}" if complete else "there is no checkpoint yet"
+    checkpoint = last_checkpoint(work)
+    return f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
 
 
 def make_log(job: Job, trainer: BertileTrainer, settings: dict) -> dict:
@@ -143,7 +165,6 @@ def make_log(job: Job, trainer: BertileTrainer, settings: dict) -> dict:
         "steps": trainer.state.global_step,
         "quantized_steps": trainer.quantized_steps,
         "seconds": trainer.seconds,
-        "precision": "bf16" if trainer.args.bf16 else "fp32",
         "metrics": evaluations[-1] if evaluations else {},
         "history": history,
     }
@@ -152,6 +173,8 @@ def make_log(job: Job, trainer: BertileTrainer, settings: dict) -> dict:
 def write_result(job: Job, trainer: BertileTrainer, log: dict, calibration: list[str]) -> None:
     """The model folder: network, tokenizer, masks, provenance, log, lines to calibrate on."""
     student, masks = trainer.student, trainer.masks
+    if isinstance(masks, Pruner) and not masks.schedule.finished(trainer.state.global_step):
+        raise BertileError(f"the run ended at step {trainer.state.global_step}, before its masks were final")
     network = student.network.to("cpu").float()
     provenance = read_pruning(find_folder(job.source)) if masks is not None else None
     final = None

@@ -81,6 +81,8 @@ class BertileTrainer(Trainer):
             data_collator=PadBatch(student.tokenizer),
             **arguments,
         )
+        if teacher is not None:
+            teacher.network.to(self.args.device)
         # The loss is the mean of a batch, which the Trainer divides by the batches a step.
         self.model_accepts_loss_kwargs = False
         self.add_callback(_MaskCallback(self))
@@ -135,7 +137,7 @@ class BertileTrainer(Trainer):
         # Dropout depends on the batch's number alone: neither evaluations nor a resumption change what follows.
         place = (self.args.seed, self.state.global_step, self.batches, self.args.process_index)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
-        self.batches = (self.batches + 1) % self.args.gradient_accumulation_steps
+        self.batches += 1
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not math.isfinite(float(loss)):
             raise DivergedError(f"training diverged: the loss of step {self.state.global_step + 1} is {float(loss)}")
@@ -248,7 +250,12 @@ class _MaskCallback(TrainerCallback):
     def on_optimizer_step(self, args, state, control, **kwargs) -> None:
         self._after(state.global_step + 1, chosen=False)
 
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        self.trainer.batches = 0
+
     def on_step_end(self, args, state, control, **kwargs) -> None:
+        if state.global_step >= state.max_steps and not args.load_best_model_at_end:
+            control.should_save = False  # the Trainer cannot go on from an end in mid-epoch: it takes a step more
         # A checkpoint behind an epoch's last step waits for the evaluation, which a resumed run would leave out.
         if control.should_save and args.eval_strategy == "epoch" and float(state.epoch).is_integer():
             control.should_save, self.waiting = False, True
@@ -275,5 +282,7 @@ class _QuantizeCallback(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
         trainer = self.trainer
+        if not trainer.quantized_steps:
+            return
         if trainer.quantizer is None and state.global_step >= state.max_steps - trainer.quantized_steps:
             trainer.start_quantizing()

@@ -13,7 +13,7 @@ from bertile.errors import BertileError
 from bertile.models.folder import first_line
 from bertile.train.trainer import COMPLETE
 
-RUN_FILE = "run.json"
+RUN_FILE, LOCK_FILE = "run.json", "lock"
 
 
 def work_folder(output: Path) -> Path:
@@ -28,36 +28,43 @@ def complete_checkpoints(work: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
-def open_work(output: Path, settings: dict, restart: bool) -> tuple[Path, Path | None]:
-    """The work folder of this run and the checkpoint that it goes on from, None for a start from the beginning.
+def last_checkpoint(work: Path) -> Path | None:
+    """The checkpoint that a run goes on from, None for a start from the beginning."""
+    return next(reversed(complete_checkpoints(work)), None)
 
-    What a killed run left half-written is removed. Raises BertileError where the folder holds a run with other
-    settings, unless `restart` discards it.
+
+def open_work(work: Path, settings: dict, restart: bool) -> None:
+    """Prepare a folder that is held: what a killed run left half-written is removed.
+
+    Raises BertileError where the folder holds a run with other settings, unless `restart` discards it.
     """
-    work = work_folder(output)
     try:
-        if restart:
-            shutil.rmtree(work, ignore_errors=True)
+        for path in work.iterdir() if restart else ():
+            if path.name != LOCK_FILE:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         if (work / RUN_FILE).is_file():
             _check_same(work, json.loads((work / RUN_FILE).read_text()), settings)
             complete = complete_checkpoints(work)
             for path in work.glob("checkpoint-*"):
                 if path not in complete:
                     shutil.rmtree(path)
-            return work, complete[-1] if complete else None
-        if work.exists() and any(work.iterdir()):
+            return
+        if any(path.name != LOCK_FILE for path in work.iterdir()):
             raise BertileError(f"{work} is in the way: it is not the folder of a training run")
-        work.mkdir(parents=True, exist_ok=True)
         (work / RUN_FILE).write_text(json.dumps(settings, indent=2) + "\n")
     except (OSError, ValueError) as error:
         raise BertileError(f"cannot use {work}: {first_line(error)}") from error
-    return work, None
 
 
 @contextmanager
 def held(work: Path) -> Iterator[None]:
-    """Keep other processes out of the work folder. Raises BertileError where one is in it."""
-    with (work / RUN_FILE).open() as file:
+    """Make the work folder and keep other processes out of it. Raises BertileError where one is in it."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        file = (work / LOCK_FILE).open("a")
+    except OSError as error:
+        raise BertileError(f"cannot use {work}: {first_line(error)}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
