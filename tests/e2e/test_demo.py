@@ -52,10 +52,14 @@ def test_readme_shows_the_demos_numbers(summary):
 def test_readme_and_results_show_the_measured_scores():
     """No number typed by hand: docs/results.md is what its command makes, and the README quotes its data."""
     measured = json.loads(results.SOURCE.read_text())
-    assert results.TARGET.read_text() == results.render(measured, read_runs(results.RUNS))
+    assert results.TARGET.read_text() == results.render(
+        measured, read_runs(results.RUNS), json.loads(results.TRAINING.read_text())
+    )
     dense, half = measured["accuracy"]
     assert f"(Spearman {dense['score_integer']:.4f} against {dense['score_fp32']:.4f} in FP32)" in README
     assert f"({half['score_integer']:.3f})" in README
+    pruned = next(record for record in read_runs(results.RUNS) if record.name == "stsb-gradual-1x16-75-s0")
+    assert f"INT8 keeps {pruned.score_int8:.4f} of the dense model's {pruned.dense:.4f}" in README
 
 
 def test_readme_commands_run(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from bertile.report.runs import TASKS, RunRecord, read_runs, write_run
 # Constant and dense score of each task: no two alike, so that a mix-up shows.
 REFERENCES = {"mrpc": (0.684, 0.87), "stsb": (0.0, 0.885), "sst2": (0.509, 0.92)}
 PACKED = json.loads(results.SOURCE.read_text())
+TRAINING = json.loads(results.TRAINING.read_text())
 
 
 def run(task: str, method: str, pattern: str, sparsity: float, kept: float, seed: int = 0, **changes) -> RunRecord:
@@ -154,7 +155,7 @@ def test_missing_runs_are_listed():
 
 
 def test_a_page_without_runs_says_so():
-    text = results.render(PACKED, [])
+    text = results.render(PACKED, [], TRAINING)
     assert "No pruned model was trained yet" in text
     assert text.count(": not run yet") == 6
     assert "images/" not in text
@@ -320,7 +321,7 @@ def test_one_command_makes_page_and_pictures(tmp_path):
         write_run(record, runs)
     assert results.main(runs=runs, target=target, images=tmp_path) == 0
     text = target.read_text()
-    assert text == results.render(PACKED, read_runs(runs))
+    assert text == results.render(PACKED, read_runs(runs), TRAINING)
     pictures = re.findall(r"\]\(images/(.*?)\)", text)
     assert pictures == ["retention-sparsity-minilm.png", "retention-latency-minilm.png"]
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
@@ -332,7 +333,17 @@ def test_one_command_makes_page_and_pictures(tmp_path):
 def test_the_checked_in_page_is_what_its_data_gives():
     """And its pictures are there."""
     text = results.TARGET.read_text()
-    assert text == results.render(PACKED, read_runs(results.RUNS))
+    assert text == results.render(PACKED, read_runs(results.RUNS), TRAINING)
     assert [
         name for name in re.findall(r"\]\((images/.*?)\)", text) if not (results.TARGET.parent / name).is_file()
     ] == []
+
+
+def test_the_cost_of_pruning_is_on_the_page_and_within_its_limit():
+    """Measured figures, by the ratio of medians: nothing is timed here."""
+    text = results.render(PACKED, [], TRAINING)
+    medians = TRAINING["milliseconds_median"]
+    for name, share in TRAINING["added"].items():
+        assert share == pytest.approx(medians[name] / medians["plain"] - 1)
+        assert share <= TRAINING["limit"] == 0.15
+        assert f"| {name} | {medians[name]:.0f} ms | {share:+.1%} |" in text

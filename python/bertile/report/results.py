@@ -1,4 +1,4 @@
-"""`python -m bertile.report.results`: docs/results.md and its pictures from docs/results/slice.json and runs/*.json.
+"""`python -m bertile.report.results`: docs/results.md and its pictures from docs/results/{slice,training,runs/*}.json.
 
 No number is typed by hand.
 """
@@ -17,6 +17,7 @@ from bertile.report.runs import RunRecord, read_runs
 
 SOURCE = ROOT / "docs" / "results" / "slice.json"
 RUNS = ROOT / "docs" / "results" / "runs"
+TRAINING = ROOT / "docs" / "results" / "training.json"
 TARGET = ROOT / "docs" / "results.md"
 IMAGES = ROOT / "docs" / "images"
 
@@ -54,15 +55,35 @@ def w8a8_lines(rows: list[dict]) -> list[str]:
     return lines
 
 
-def render(results: dict, records: Sequence[RunRecord]) -> str:
+def training_lines(training: dict) -> list[str]:
+    """What masks and penalty add to a training step."""
+    machine, medians, added = training["machine"], training["milliseconds_median"], training["added"]
+    lines = [
+        "## What pruning adds to a training step",
+        "",
+        f"{training['model']}, {training['pattern']}, batches of {training['batch']} x {training['tokens']} tokens on "
+        f"{machine['threads']} cores of {machine['processor']};",
+        "`python -m bertile.perf.training_bench --output docs/results/training.json`, variants side by side, medians",
+        f"of {len(training['milliseconds']['plain'])} steps. At most {training['limit']:.0%} was asked.",
+        "",
+        "| | step | added |",
+        "|---|---|---|",
+        f"| nothing pruned | {medians['plain']:.0f} ms | - |",
+    ]
+    lines += [f"| {name} | {medians[name]:.0f} ms | {share:+.1%} |" for name, share in added.items()]
+    return [*lines, ""]
+
+
+def render(results: dict, records: Sequence[RunRecord], training: dict) -> str:
     """The page. Raises BertileError for records that contradict each other."""
     return "\n".join(
         [
-            "<!-- Generated from docs/results/slice.json and docs/results/runs/*.json by",
+            "<!-- Generated from docs/results/slice.json, training.json and runs/*.json by",
             "`python -m bertile.report.results`; do not edit. -->",
             "# Results",
             "",
             *accuracy_lines(records, pictures_of(records)),
+            *training_lines(training),
             *slice_lines(results),
             "",
         ]
@@ -98,7 +119,7 @@ def slice_lines(results: dict) -> list[str]:
 
 def main(source: Path = SOURCE, runs: Path = RUNS, target: Path = TARGET, images: Path = IMAGES) -> int:
     records = read_runs(runs)
-    page = render(json.loads(source.read_text()), records)
+    page = render(json.loads(source.read_text()), records, json.loads(TRAINING.read_text()))
     draw_pictures(records, images)
     target.write_text(page)
     return 0
