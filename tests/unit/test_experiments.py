@@ -44,6 +44,11 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     assert program.main() == 0
 
 
+def options_of(place: Path) -> tuple:
+    folders = ("--work", place / "work", "--runs", place / "runs")
+    return ("--data", place / "glue", "--grid", place / "grid.toml", *folders)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     (tmp_path / "grid.toml").write_text(GRID)
@@ -100,17 +105,7 @@ def test_broken_grids(old, new, cause, place):
 
 
 def test_what_is_missing_is_run_and_recorded(place, monkeypatch, capfd):
-    places = (
-        "--data",
-        place / "glue",
-        "--grid",
-        place / "grid.toml",
-        "--work",
-        place / "work",
-        "--runs",
-        place / "runs",
-    )
-    run(monkeypatch, *places)
+    run(monkeypatch, *options_of(place))
     dense, pruned = read_runs(place / "runs")
     assert (dense.method, dense.score_fp32, dense.dense, dense.vector_density) == ("dense", dense.dense, dense.dense, 1)
     assert dense.score_fp32 > dense.constant == pytest.approx(0.5)
@@ -120,10 +115,10 @@ def test_what_is_missing_is_run_and_recorded(place, monkeypatch, capfd):
     assert (pruned.steps, pruned.seed, len(pruned.commands)) == (9, 2, 3)
     assert str(place) not in json.dumps(pruned.commands)
     capfd.readouterr()
-    run(monkeypatch, *places, "--list")
+    run(monkeypatch, *options_of(place), "--list")
     assert capfd.readouterr().out.split() == ["done", "mrpc-dense", "done", "mrpc-gradual-50-s2"]
     (place / "runs" / "mrpc-gradual-50-s2.json").unlink()
-    run(monkeypatch, *places)  # the models are there: only scored again
+    run(monkeypatch, *options_of(place))  # the models are there: only scored again
     output = capfd.readouterr().out
     assert "$ bertile" not in output
     assert read_runs(place / "runs")[1].metrics_int8 == pruned.metrics_int8
@@ -131,17 +126,7 @@ def test_what_is_missing_is_run_and_recorded(place, monkeypatch, capfd):
 
 def test_a_failing_command_stops(place, monkeypatch):
     (place / "grid.toml").write_text(GRID.replace("--max-steps 60", "--max-steps sixty"))
-    places = (
-        "--data",
-        place / "glue",
-        "--grid",
-        place / "grid.toml",
-        "--work",
-        place / "work",
-        "--runs",
-        place / "runs",
-    )
     with pytest.raises(BertileError, match="mrpc-dense: its command failed"):
-        run(monkeypatch, *places)
+        run(monkeypatch, *options_of(place))
     with pytest.raises(BertileError, match="no such folder"):
         run(monkeypatch, "--data", place / "nowhere")

@@ -13,6 +13,8 @@ from bertile.cli.console import messages, output, print_json, progress_bar, warn
 from bertile.errors import BertileError
 
 SEED_MAX = 2**32 - 1  # NumPy's, which the Trainer seeds, too
+# Settings of the train section that have options of their own.
+NUMBERS = ("epochs", "max_steps", "batch_size", "learning_rate", "seed", "precision")
 Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder to write.", show_default=False)]
 TaskName = Annotated[str | None, typer.Option(help="GLUE task (mrpc, stsb, sst2 ...), or any other with --metric.")]
 Data = Annotated[Path | None, typer.Option(help="Folder with train.tsv and dev.tsv, or a GLUE folder; else the hub.")]
@@ -117,14 +119,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Fine-tune a model on a task. What is pruned stays pruned. Killed, the same command goes on where it was."""
-    numbers = {
-        "epochs": epochs,
-        "max_steps": max_steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "seed": seed,
-        "precision": precision,
-    }
+    numbers = dict(zip(NUMBERS, (epochs, max_steps, batch_size, learning_rate, seed, precision), strict=True))
     sections = sections_of(numbers, {}, distill, settings)
     run = Run(model, output, task, data, metric, tuple(text or ()), recipe, teacher, restart, sections, json)
     execute(run, prunes=False)
@@ -169,14 +164,7 @@ def prune(
     Killed, the same command goes on where it was.
     """
     pruning = {"pattern": pattern, "sparsity": sparsity, "method": method, "score": score, "scope": scope}
-    numbers = {
-        "epochs": epochs,
-        "max_steps": max_steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "seed": seed,
-        "precision": precision,
-    }
+    numbers = dict(zip(NUMBERS, (epochs, max_steps, batch_size, learning_rate, seed, precision), strict=True))
     sections = sections_of(numbers, pruning, distill, settings)
     if (model is None) == (config is None):
         raise BertileError("give either a model (minilm, a folder, an id) or --config NAME")

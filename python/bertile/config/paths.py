@@ -11,3 +11,4 @@ RTL_DIR = ROOT / "rtl"
 BITSTREAMS_DIR = ROOT / "bitstreams"
 EMULATION_DIR = ROOT / "host" / "emulation"
 BUILD_DIR = ROOT / "build"
+TRAINING_LOG = "training.json"  # in the folder of a model that was trained

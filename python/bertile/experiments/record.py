@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from bertile.cli.evaluate import open_fp32, open_packed
+from bertile.config.paths import TRAINING_LOG
 from bertile.errors import BertileError
 from bertile.evaluate import evaluate_task
 from bertile.experiments.grid import Experiment
@@ -20,7 +21,6 @@ from bertile.report.runs import DENSE, RunRecord, read_runs
 from bertile.tasks.data import read_split
 from bertile.tasks.glue import find_task
 from bertile.tasks.metrics import constant_score, decisive
-from bertile.train.run import LOG_FILE
 from bertile.workflow import pack_model
 
 TOKENS = 128
@@ -51,13 +51,13 @@ def make_record(experiment: Experiment, data: Path, work: Path, runs: Path) -> R
     packed = load_packed(file)
     task = find_task(experiment.task, None, data)
     train, dev = read_split(task, data, "train"), read_split(task, data, "dev")
-    log = json.loads((folder / LOG_FILE).read_text())
+    log = json.loads((folder / TRAINING_LOG).read_text())
     cut = log["options"]["train"]["max_tokens"]
     fp32 = evaluate_task(open_fp32(folder), task, dev, cut)
     int8 = evaluate_task(open_packed(file, "csim"), task, dev, cut)
     score = decisive(task, fp32)
     pruning = read_pruning(folder)
-    logs = [json.loads((work / step.name / LOG_FILE).read_text()) for step in experiment.steps]
+    logs = [json.loads((work / step.name / TRAINING_LOG).read_text()) for step in experiment.steps]
     places = {"data": "GLUE", "work": "build/runs"}
     commands = [step.command.format(**places) for step in experiment.steps]
     return RunRecord(

@@ -8,13 +8,13 @@ from statistics import fmean
 
 from bertile.config.target import target_clocks
 from bertile.errors import BertileError
+from bertile.prune.select import TOLERANCE
 from bertile.report.runs import DENSE, SAME, TASKS, RunRecord
 from bertile.tasks.metrics import retention
 
 NOT_RUN, NONE = "not run yet", "-"
 # Two of the methods of bertile.prune.schedule: pruned at once, then trained; blocks driven to zero before they go.
 ONE_SHOT, GROUP_LASSO = "oneshot", "group-lasso"
-SPARSITY_TOLERANCE = 1e-3  # a share of the weights
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def spread(tasks: dict[str, list[RunRecord]]) -> tuple[float, float] | None:
 def shortfalls(record: RunRecord) -> list[str]:
     """What this run alone did not reach."""
     found = []
-    if record.sparsity_reached < record.sparsity - SPARSITY_TOLERANCE:
+    if record.sparsity_reached < record.sparsity - TOLERANCE:
         found.append(f"sparsity: {record.sparsity_reached:.4f}")
     for limit in LIMITS:
         lowest = limit.lowest if limit.applies(setting_of(record)) else None

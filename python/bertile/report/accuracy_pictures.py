@@ -16,7 +16,7 @@ from matplotlib.transforms import Bbox
 
 from bertile.config.target import target_clocks
 from bertile.report.accuracy import GROUP_LASSO, ONE_SHOT, Groups, Setting, group_runs, int8_retention, percent
-from bertile.report.cycles import save
+from bertile.report.picture import save_picture
 from bertile.report.runs import DENSE, TASKS, RunRecord
 
 # A pattern keeps its colour, a method its marker and line, in every panel of every picture.
@@ -174,7 +174,7 @@ def draw_sparsity(groups: Groups, path: Path) -> None:
     for task, axis in axes.items():
         label_points(axis, drawn[task], shares=False)
         name_series(axis, drawn[task])
-    save(figure, path)
+    save_picture(figure, path)
 
 
 def draw_latency(groups: Groups, path: Path) -> None:
@@ -200,7 +200,7 @@ def draw_latency(groups: Groups, path: Path) -> None:
     for task, axis in axes.items():
         label_points(axis, drawn[task], shares=True)
         name_series(axis, drawn[task])
-    save(figure, path)
+    save_picture(figure, path)
 
 
 def picture_names(model: str) -> tuple[str, str]:

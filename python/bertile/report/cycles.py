@@ -14,6 +14,7 @@ from matplotlib.ticker import ScalarFormatter
 from bertile.config.spec import load_spec
 from bertile.config.target import load_target
 from bertile.errors import BertileError
+from bertile.report.picture import save_picture
 
 SPEC = load_spec()
 PEAK = SPEC.word.tokens * SPEC.array.outputs * SPEC.array.inputs  # multiply-accumulates a cycle
@@ -26,16 +27,6 @@ LABELS = {
     "layernorm": "waiting for LayerNorm",
     "latency": "waiting for words",
 }
-
-
-def save(figure: plt.Figure, path: Path) -> None:
-    """Write the PNG. Raises BertileError when the file cannot be written."""
-    try:
-        figure.savefig(path, dpi=110, format="png")
-    except OSError as error:
-        raise BertileError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        plt.close(figure)
 
 
 def title(summary: dict) -> str:
@@ -76,7 +67,7 @@ def draw_roofline(summary: dict, path: Path) -> None:
     axis.tick_params(which="minor", labelsize=7)
     axis.grid(alpha=0.3, which="both")
     axis.legend(loc="lower right")
-    save(figure, path)
+    save_picture(figure, path)
 
 
 def draw_waterfall(summary: dict, path: Path) -> None:
@@ -95,4 +86,4 @@ def draw_waterfall(summary: dict, path: Path) -> None:
     axis.set(xlabel="cycles since the launch began", title=title(summary), xlim=(0, summary["cycles"]))
     axis.grid(alpha=0.3, axis="x")
     axis.legend(loc="lower left")
-    save(figure, path)
+    save_picture(figure, path)

@@ -25,7 +25,7 @@ from bertile.perf.latency.table import (
     table_head,
     used_by_others,
 )
-from bertile.report.cycles import save
+from bertile.report.picture import save_picture
 
 SOURCE = ROOT / "docs" / "results" / "latency.json"
 TARGET = ROOT / "docs" / "latency.md"
@@ -155,7 +155,7 @@ def draw_latency(results: dict, path: Path) -> None:
     disturbed = " (other programs were running: measure again)" if disturbed_lines(results) else ""
     figure.suptitle(f"{results['shape']} encoder, random weights; CPU: {cpu}{disturbed}")
     figure.legend(handles=legend_handles(results), loc="outside lower center", ncols=3 if several else 1, fontsize=9)
-    save(figure, path)
+    save_picture(figure, path)
 
 
 def logarithmic(axis: plt.Axes, name: str) -> None:

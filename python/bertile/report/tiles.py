@@ -10,6 +10,7 @@ import numpy as np
 from bertile.errors import BertileError
 from bertile.models.encoder import MATRICES
 from bertile.pack.packer import PackedModel, kept_vectors
+from bertile.report.picture import save_picture
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -27,16 +28,6 @@ def check_picture(path: Path) -> None:
     """Raises BertileError for a folder."""
     if path.is_dir():
         raise BertileError(f"{path} is a folder; a picture is a file")
-
-
-def save_picture(figure: plt.Figure, path: Path) -> None:
-    """Write the PNG. Raises BertileError when the file cannot be written."""
-    try:
-        figure.savefig(path, dpi=110, format="png")
-    except OSError as error:
-        raise BertileError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        plt.close(figure)
 
 
 def pattern_of(packed: PackedModel) -> str:

@@ -13,10 +13,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from bertile.config.paths import TRAINING_LOG
 from bertile.errors import BertileError, run_program
-from bertile.report.cycles import save
+from bertile.report.picture import save_picture
 
-LOG_NAME = "training.json"
 CLOCKS = ("step", "epoch", "seconds")  # they only say when
 SUMMARY = ("train_", "total_flos")  # of a whole run, which Hugging Face's trainer logs at its end
 LOSSES = ("loss", "regularizer")  # what the name of a part of the loss holds
@@ -50,7 +50,7 @@ def kind_of(key: str, other: str) -> str:
 
 def read_training(log: Path) -> TrainingCurves:
     """The curves of a folder's training.json, or of that file. Raises BertileError when it is not such a log."""
-    file = log / LOG_NAME if log.is_dir() else log
+    file = log / TRAINING_LOG if log.is_dir() else log
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -132,7 +132,7 @@ def draw_training(log: Path, file: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1, 0].set_xlabel("step")
     figure.suptitle(f"Training of {(log if log.is_dir() else log.parent).resolve().name}", fontsize=11)
-    save(figure, file)
+    save_picture(figure, file)
 
 
 def main(arguments: list[str] | None = None) -> int:

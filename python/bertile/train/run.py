@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
+from bertile.config.paths import TRAINING_LOG
 from bertile.errors import BertileError
 from bertile.inference import Progress, no_progress
 from bertile.models.classifier import load_trainable
@@ -40,7 +41,6 @@ from bertile.train.prepare import (
 from bertile.train.trainer import BertileTrainer, DivergedError
 from bertile.train.work import held, last_checkpoint, open_work, work_folder
 
-LOG_FILE = "training.json"
 Say = Callable[[str], None]
 
 
@@ -206,7 +206,7 @@ def write_result(job: Job, trainer: BertileTrainer, log: dict, calibration: list
             write_masks(final, folder)
         if calibration:
             (folder / CALIBRATION_FILE).write_text("\n".join(calibration) + "\n", encoding="utf-8")
-        (folder / LOG_FILE).write_text(json.dumps(log, indent=1) + "\n")
+        (folder / TRAINING_LOG).write_text(json.dumps(log, indent=1) + "\n")
 
 
 class _ProgressCallback(TrainerCallback):
