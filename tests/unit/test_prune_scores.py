@@ -131,6 +131,6 @@ def test_state():
 def test_unknown():
     with pytest.raises(BertileError) as error:
         check_score("l3")
-    assert str(error.value) == "unknown score 'l3'; known are l2, l1, random, movement, taylor, fisher"
+    assert str(error.value) == "unknown score 'l3'; known are l2, l1, random, activation, movement, taylor, fisher"
     for name in SCORES:
         check_score(name)

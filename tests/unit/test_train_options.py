@@ -142,9 +142,9 @@ def test_bad_distill(text, message):
             "prune",
             "method",
             "magic",
-            "unknown method 'magic'; known are oneshot, gradual, group-lasso, once-for-all, cyclic",
+            "unknown method 'magic'; known are oneshot, reconstruct, gradual, group-lasso, once-for-all, cyclic",
         ),
-        ("prune", "score", "l3", "unknown score 'l3'; known are l2, l1, random, movement, taylor, fisher"),
+        ("prune", "score", "l3", "unknown score 'l3'; known are l2, l1, random, activation, movement, taylor, fisher"),
         ("prune", "scope", "local", "unknown scope 'local'; known are uniform, global"),
         (
             "prune",

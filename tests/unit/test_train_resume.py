@@ -21,6 +21,7 @@ METHODS = {
     "gradual": {"prune": {"method": "gradual", "sparsity": 0.75, "interval": 2, "end": 0.7}},
     "movement": {"prune": {"method": "gradual", "sparsity": 0.5, "score": "movement", "interval": 2}},
     "lasso": {"prune": {"method": "group-lasso", "sparsity": 0.5, "lasso_refresh": 3, "end": 0.8}},
+    "reconstruct": {"prune": {"method": "reconstruct", "sparsity": 0.5, "score": "activation"}},
     "cyclic": {"prune": {"method": "cyclic", "sparsity": 0.5, "cycles": 2, "end": 0.9}},
 }
 

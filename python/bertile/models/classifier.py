@@ -45,7 +45,8 @@ def load_trainable(source: str, task: Task | None, seed: int) -> TrainedModel:
     if model.tokenizer is None:
         raise BertileError(f"{source} has no tokenizer: there is no text that it could be trained on")
     network, has_head = (model.network, False) if task is None else _with_head(source, task, seed)
-    network.set_attn_implementation("sdpa")
+    # Backwards in bfloat16, the fused attention takes several times as long on a processor.
+    network.set_attn_implementation("sdpa" if torch.cuda.is_available() else "eager")
     return TrainedModel(model.name, network, model.config, model.tokenizer, model.synthetic, has_head)
 
 

@@ -11,7 +11,7 @@ from bertile.prune.groups import GroupSet, Matrices, element_masks, zeroed_share
 from bertile.prune.pattern import Pattern
 from bertile.prune.regularize import ReweightedGroupLasso
 from bertile.prune.schedule import PruneSchedule
-from bertile.prune.scores import GRADIENT_SCORES, NO_GRADIENTS, GradientScores, check_score, weight_scores
+from bertile.prune.scores import ACTIVATION, GRADIENT_SCORES, NO_GRADIENTS, GradientScores, check_score, weight_scores
 from bertile.prune.select import Masks, check_reachable, empty_groups, select_masks
 
 
@@ -74,6 +74,12 @@ class Pruner:
         self.score, self.scope, self.rewind, self.seed = score, scope, rewind, seed
         self.lasso, self.refresh = lasso, refresh
         self.gradients = GradientScores(score, sets) if score in GRADIENT_SCORES else None
+        if (score == ACTIVATION) and schedule.method != "reconstruct":
+            raise BertileError(
+                f"score {score} is one of method reconstruct: training steps do not keep what layers read"
+            )
+        if self.gradients is not None and schedule.method == "reconstruct":
+            raise BertileError(NO_GRADIENTS.format(score))
         if self.gradients is not None and schedule.updates(0) and schedule.sparsity(0) > schedule.initial:
             raise BertileError(NO_GRADIENTS.format(score))
         self.masking = Masking(sets, {s.name: ~self.empty[s.name].reshape(s.shape) for s in sets})

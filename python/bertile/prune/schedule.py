@@ -6,17 +6,18 @@ from dataclasses import dataclass
 
 from bertile.errors import BertileError
 
-METHODS = ("oneshot", "gradual", "group-lasso", "once-for-all", "cyclic")
+METHODS = ("oneshot", "reconstruct", "gradual", "group-lasso", "once-for-all", "cyclic")
 
 
 @dataclass(frozen=True)
 class PruneSchedule:
     """Sparsity by step, of `steps` optimizer steps in all.
 
-    oneshot: the target from step `warmup` on. gradual and once-for-all: from `initial` to the target between
-    `warmup` and the step `end` (cubic: Zhu and Gupta 2017), masks chosen anew every `interval` steps. group-lasso:
-    nothing is pruned until `end`, where the target is; the regularizer acts before. cyclic: `cycles` rounds until
-    `end`, each sparse first and then with all groups free to grow back; sparse from the last one on.
+    oneshot: the target from step `warmup` on. reconstruct: pruned before the first step. gradual and once-for-all:
+    from `initial` to the target between `warmup` and the step `end` (cubic: Zhu and Gupta 2017), masks chosen anew
+    every `interval` steps. group-lasso: nothing is pruned until `end`, where the target is; the regularizer acts
+    before. cyclic: `cycles` rounds until `end`, each sparse first and then with all groups free to grow back; sparse
+    from the last one on.
     """
 
     method: str
@@ -38,6 +39,8 @@ class PruneSchedule:
 
     def sparsity(self, step: int) -> float:
         """Sparsity wanted once `step` optimizer steps are done."""
+        if self.method == "reconstruct":
+            return self.target
         if step >= self.end or self.method == "oneshot":
             return self.target if step >= self.warmup else self.initial
         if step < self.warmup or self.method == "group-lasso":
@@ -54,6 +57,8 @@ class PruneSchedule:
 
     def updates(self, step: int) -> bool:
         """Whether masks are chosen anew when `step` optimizer steps are done."""
+        if self.method == "reconstruct":
+            return False
         if step == self.warmup and self.method in ("oneshot", "cyclic"):
             return True
         if self.method == "oneshot" or step > self.end or step < self.warmup:
@@ -72,7 +77,8 @@ class PruneSchedule:
 
     def finished(self, step: int) -> bool:
         """Whether masks are final once `step` steps are done."""
-        return step >= (self.warmup if self.method == "oneshot" else self.end)
+        last = {"oneshot": self.warmup, "reconstruct": 0}
+        return step >= last.get(self.method, self.end)
 
     def _phase(self, step: int) -> int:
         """0 sparse, 1 free, 2 sparse ...: two of equal length a cycle."""

@@ -10,10 +10,11 @@ import torch
 from bertile.errors import BertileError
 from bertile.prune.groups import GroupSet, Matrices
 
-# From the weights alone, and from gradients of the training loss.
+# From the weights alone, from what they read as well, and from gradients of the training loss.
 WEIGHT_SCORES = ("l2", "l1", "random")
+ACTIVATION = "activation"
 GRADIENT_SCORES = ("movement", "taylor", "fisher")
-SCORES = WEIGHT_SCORES + GRADIENT_SCORES
+SCORES = (*WEIGHT_SCORES, ACTIVATION, *GRADIENT_SCORES)
 NO_GRADIENTS = "score {} needs gradients: training steps before the masks are chosen (prune.begin)"
 
 
@@ -31,6 +32,14 @@ def weight_scores(name: str, sets: Sequence[GroupSet], tensors: Matrices, seed: 
     if name == "l1":
         return {s.name: _array(s.reduce(tensors, torch.abs) / s.weights) for s in sets}
     return {s.name: _array(torch.sqrt(s.reduce(tensors, torch.square) / s.weights)) for s in sets}
+
+
+def activation_scores(sets: Sequence[GroupSet], tensors: Matrices, squares: Matrices) -> dict[str, np.ndarray]:
+    """float64 [count] by set: root mean square over a group of weight times input (Wanda, Sun et al. 2024).
+
+    squares: [in] by matrix, the mean square of every input feature.
+    """
+    return weight_scores("l2", sets, {name: tensor * squares[name].sqrt() for name, tensor in tensors.items()})
 
 
 def _array(values: torch.Tensor) -> np.ndarray:

@@ -62,6 +62,9 @@ class PruneOptions:
     interval: int = 10
     rewind: bool = True
     cycles: int = 4
+    rounds: int = 3  # of method reconstruct, with the next two
+    ridge: float = 0.01
+    reconstruct_texts: int = 512
     lasso_strength: float = 1e-4
     lasso_epsilon: float = 1e-3
     lasso_refresh: int = 50
@@ -217,7 +220,16 @@ def check_options(options: Options) -> None:
     _require(
         0 <= prune.begin <= prune.end <= 1, f"setting prune.begin, end: not 0 <= {prune.begin} <= {prune.end} <= 1"
     )
-    for key in ("interval", "cycles", "lasso_strength", "lasso_epsilon", "lasso_refresh"):
+    _require(prune.ridge >= 0, f"setting prune.ridge: {prune.ridge} is below 0")
+    for key in (
+        "interval",
+        "cycles",
+        "rounds",
+        "reconstruct_texts",
+        "lasso_strength",
+        "lasso_epsilon",
+        "lasso_refresh",
+    ):
         _require(getattr(prune, key) > 0, f"setting prune.{key}: {getattr(prune, key)} is not above 0")
 
 

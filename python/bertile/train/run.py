@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -23,10 +24,11 @@ from bertile.models.task_head import read_task_head
 from bertile.prune.folder import Provenance, read_pruning, write_masks
 from bertile.prune.neurons import gather_neurons
 from bertile.prune.pruner import Pruner
-from bertile.quantize.texts import CALIBRATION_FILE
+from bertile.prune.reconstruct import ReconstructOptions, Reconstructor, prune_reconstructing
+from bertile.quantize.texts import CALIBRATION_FILE, spread_indices
 from bertile.tasks.glue import Task
 from bertile.tasks.metrics import compute_metrics
-from bertile.train.data import TokenizedTexts
+from bertile.train.data import PadBatch, TokenizedTexts
 from bertile.train.prepare import (
     Job,
     count_steps,
@@ -86,6 +88,8 @@ def run_job(job: Job, progress: Progress = no_progress, say: Say = lambda messag
             if first:
                 open_work(work, settings, job.restart)
         trainer = make_trainer(job, (student, teacher, masks), (train, dev), (steps, quantized_steps), progress, say)
+        if job.options.prune is not None and job.options.prune.method == "reconstruct" and not last_checkpoint(work):
+            reconstruct_student(job, trainer, say)
         resume_run(trainer, work, say)
         if not first:
             return {}
@@ -114,6 +118,35 @@ def make_trainer(job: Job, models: tuple, examples: tuple, steps: tuple[int, int
     if job.options.train.early_stopping:
         trainer.add_callback(EarlyStoppingCallback(job.options.train.early_stopping))
     return trainer
+
+
+def reconstruct_student(job: Job, trainer: BertileTrainer, say: Say) -> None:
+    """Prune the student before its first step, in closed form, towards the teacher or what it is itself by now."""
+    options, student, train = job.options.prune, trainer.student, trainer.train_dataset
+    network = student.network.base_model.eval()
+    teacher = trainer.teacher
+    same = teacher is not None and teacher.layers == student.config.layers
+    dense = teacher.network.base_model if same else copy.deepcopy(network)
+    chosen = sorted(spread_indices(len(train), options.reconstruct_texts), key=lambda index: train.lengths[index])
+    collate = PadBatch(student.tokenizer)
+    size = job.options.train.batch_size
+    batches = (collate([train[i] for i in chosen[first : first + size]]) for first in range(0, len(chosen), size))
+    inputs = ({name: tensor for name, tensor in batch.items() if name != "labels"} for batch in batches)
+    worker = Reconstructor(dense, network, student.config.family, inputs)
+    pruner = trainer.pruner
+    masks = prune_reconstructing(
+        worker,
+        pruner.pattern,
+        pruner.sets,
+        options.sparsity,
+        options.score,
+        options.scope,
+        ReconstructOptions(options.rounds, options.ridge),
+        job.options.train.seed,
+    )
+    pruner.masking.set(masks)
+    errors = ", ".join(f"{error:.3f}" for error in worker.errors)
+    say(f"reconstructed from {len(chosen)} texts: relative squared error of the layers {errors}")
 
 
 def metrics_of(task: Task) -> Callable:
