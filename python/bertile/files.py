@@ -20,6 +20,19 @@ def give_usual_mode(file: Path) -> None:
     file.chmod(0o666 & ~mask)
 
 
+def write_text(path: Path, text: str) -> None:
+    """A text file, under a temporary name until it is complete. Raises FormatError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise FormatError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
 def write_tensors(tensors: dict[str, np.ndarray], metadata: dict[str, str], path: Path) -> None:
     """A safetensors file, under a temporary name until it is complete. Raises FormatError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

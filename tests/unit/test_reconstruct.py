@@ -15,12 +15,14 @@ from bertile.errors import BertileError
 from bertile.models.classifier import load_trainable
 from bertile.prune.groups import element_masks, group_sets, zeroed_share
 from bertile.prune.pattern import parse_pattern
+from bertile.prune.pruner import Pruner
 from bertile.prune.reconstruct import (
     ReconstructOptions,
     Reconstructor,
     least_squares,
     prune_reconstructing,
 )
+from bertile.prune.schedule import PruneSchedule
 from bertile.prune.scores import activation_scores
 from bertile.train.run import run_job
 
@@ -92,10 +94,11 @@ def test_reconstruction_comes_closer_to_the_dense_network(family, pattern, sourc
     before = {name: weight.clone() for name, weight in worker.dense.state_dict().items()}
     parsed = parse_pattern(pattern)
     sets = group_sets(parsed, config)
-    masks = prune_reconstructing(worker, parsed, sets, 0.5, "activation", "uniform", ReconstructOptions(2))
-    kept = element_masks(sets, masks, worker.weights)
+    pruner = Pruner(parsed, sets, worker.weights, PruneSchedule("reconstruct", 1, 0.5), "activation")
+    prune_reconstructing(worker, pruner, ReconstructOptions(2))
+    kept = element_masks(sets, pruner.masks, worker.weights)
     assert all((worker.weights[name][~kept[name]] == 0).all() for name in kept)
-    assert zeroed_share(sets, masks, worker.weights) == pytest.approx(0.5, abs=1e-3)
+    assert zeroed_share(sets, pruner.masks, worker.weights) == pytest.approx(0.5, abs=1e-3)
     assert all(torch.equal(before[name], tensor) for name, tensor in worker.dense.state_dict().items())
     # The same masks without least squares.
     plain, network, _ = worker_of(source(family))
@@ -113,7 +116,8 @@ def test_reconstruction_comes_closer_to_the_dense_network(family, pattern, sourc
 def test_nothing_pruned_changes_nothing(source):
     worker, network, config = worker_of(source())
     pattern = parse_pattern("1x16")
-    prune_reconstructing(worker, pattern, group_sets(pattern, config), 0.0, "l2", "uniform", ReconstructOptions(1))
+    pruner = Pruner(pattern, group_sets(pattern, config), worker.weights, PruneSchedule("reconstruct", 1, 0.0))
+    prune_reconstructing(worker, pruner, ReconstructOptions(1))
     assert max(worker.errors) < 1e-8
     for name, weight in network.state_dict().items():
         assert torch.allclose(weight, worker.dense.state_dict()[name], atol=1e-3), name

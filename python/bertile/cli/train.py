@@ -136,10 +136,12 @@ def prune(
     ] = None,
     sparsity: Annotated[float | None, typer.Option(help="Share of the weights to remove, in [0, 1).")] = None,
     method: Annotated[
-        str | None, typer.Option(help="oneshot, gradual, group-lasso, cyclic, or once-for-all with --text.")
+        str | None,
+        typer.Option(help="oneshot, reconstruct, gradual, group-lasso, cyclic, or once-for-all with --text."),
     ] = None,
-    score: Annotated[str | None, typer.Option(help="l2, l1, random, movement, taylor or fisher.")] = None,
+    score: Annotated[str | None, typer.Option(help="l2, l1, random, activation, movement, taylor or fisher.")] = None,
     scope: Annotated[str | None, typer.Option(help="uniform: each matrix alike; global: one threshold.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="A share for every matrix, from bertile search.")] = None,
     task: TaskName = None,
     data: Data = None,
     metric: Metric = None,
@@ -164,6 +166,7 @@ def prune(
     Killed, the same command goes on where it was.
     """
     pruning = {"pattern": pattern, "sparsity": sparsity, "method": method, "score": score, "scope": scope}
+    pruning["plan"] = None if plan is None else str(plan)
     numbers = dict(zip(NUMBERS, (epochs, max_steps, batch_size, learning_rate, seed, precision), strict=True))
     sections = sections_of(numbers, pruning, distill, settings)
     if (model is None) == (config is None):
@@ -190,8 +193,10 @@ def prune_without_data(
     from bertile.models.folder import check_other_folder, find_folder
     from bertile.models.load import check_capacity, load_model, random_model
     from bertile.prune.folder import check_same_pattern
+    from bertile.prune.groups import group_sets
     from bertile.prune.magnitude import prune_magnitude, save_pruned
     from bertile.prune.pattern import parse_pattern
+    from bertile.prune.plan import check_plan, read_plan
     from bertile.quantize.texts import CALIBRATION_FILE
     from bertile.train.options import make_options
 
@@ -206,7 +211,13 @@ def prune_without_data(
     with working(f"loading {source or config}"):
         model = load_model(source) if source else random_model(config, layers, given_seed)
         check_capacity(model.config)
-        result = prune_magnitude(model, pattern, options.sparsity, options.scope, options.score, given_seed)
+        shares = None
+        if options.plan:
+            plan = read_plan(Path(options.plan))
+            check_plan(plan, group_sets(pattern, model.config))
+            shares = plan.shares
+        choice = (options.sparsity, options.scope, options.score, given_seed, shares)
+        result = prune_magnitude(model, pattern, *choice)
         if source:
             result = replace(result, model=replace(result.model, network=with_own_head(source, result.model.network)))
         save_pruned(result, folder, find_folder(source) / CALIBRATION_FILE if source else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -38,13 +39,20 @@ class PruneResult:
 
 
 def prune_magnitude(
-    model: Model, pattern: Pattern, sparsity: float, scope: str = "uniform", score: str = "l2", seed: int = 0
+    model: Model,
+    pattern: Pattern,
+    sparsity: float,
+    scope: str = "uniform",
+    score: str = "l2",
+    seed: int = 0,
+    plan: Mapping[str, float] | None = None,
 ) -> PruneResult:
     """Zero the weakest groups of the encoder's matrices in a copy of `model`, `sparsity` of all their weights.
 
     scope: `uniform`, the same share of every group set, or `global`, the weakest wherever they are. score: one of
-    `WEIGHT_SCORES`. Raises BertileError for a sparsity outside [0, 1) or out of the pattern's reach, an unknown scope
-    or score, or a pattern that does not divide a matrix.
+    `WEIGHT_SCORES`. plan: share of zeros by group set, in place of sparsity and scope. Raises BertileError for a
+    sparsity outside [0, 1) or out of the pattern's reach, an unknown scope or score, or a pattern that does not divide
+    a matrix.
     """
     if score not in WEIGHT_SCORES:
         known = ", ".join(WEIGHT_SCORES)
@@ -54,8 +62,10 @@ def prune_magnitude(
     tensors = {name: linear.weight.data for name, linear in linears.items()}
     sets = group_sets(pattern, model.config)
     empty = empty_groups(sets, tensors)  # in a model that was pruned before
-    check_reachable(pattern, sets, tensors, sparsity, scope, empty)
-    masks = select_masks(pattern, sets, weight_scores(score, sets, tensors, seed), tensors, sparsity, scope, empty)
+    if plan is None:
+        check_reachable(pattern, sets, tensors, sparsity, scope, empty)
+    scores = weight_scores(score, sets, tensors, seed)
+    masks = select_masks(pattern, sets, scores, tensors, sparsity, scope, empty, plan)
     Masking(sets, masks).apply(tensors)
     masks = gather_neurons(pattern, linears, sets, masks)
     kept = element_masks(sets, masks, tensors)

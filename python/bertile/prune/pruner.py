@@ -12,7 +12,7 @@ from bertile.prune.pattern import Pattern
 from bertile.prune.regularize import ReweightedGroupLasso
 from bertile.prune.schedule import PruneSchedule
 from bertile.prune.scores import ACTIVATION, GRADIENT_SCORES, NO_GRADIENTS, GradientScores, check_score, weight_scores
-from bertile.prune.select import Masks, check_reachable, empty_groups, select_masks
+from bertile.prune.select import Arrays, Masks, check_reachable, empty_groups, select_masks
 
 
 class Masking:
@@ -65,11 +65,17 @@ class Pruner:
         lasso: ReweightedGroupLasso | None = None,
         refresh: int = 100,
         seed: int = 0,
+        plan: Mapping[str, float] | None = None,
     ):
-        """Raises BertileError for a target that the pattern cannot reach, or a score or scope that cannot be."""
+        """plan: share of zeros by set in the end, in place of the schedule's target and the scope.
+
+        Raises BertileError for a target that the pattern cannot reach, or a score or scope that cannot be.
+        """
         check_score(score)
         self.empty = empty_groups(sets, tensors)
-        check_reachable(pattern, sets, tensors, schedule.target, scope, self.empty)
+        self.plan = plan
+        if plan is None:
+            check_reachable(pattern, sets, tensors, schedule.target, scope, self.empty)
         self.pattern, self.sets, self.schedule = pattern, sets, schedule
         self.score, self.scope, self.rewind, self.seed = score, scope, rewind, seed
         self.lasso, self.refresh = lasso, refresh
@@ -119,8 +125,8 @@ class Pruner:
             scores = self.gradients.scores()
         else:
             scores = weight_scores(self.score, self.sets, seen, self.seed)
-        sparsity, pattern = self.schedule.sparsity(step), self.pattern.scaled(self.schedule.progress(step))
-        masks = select_masks(pattern, self.sets, scores, tensors, sparsity, self.scope, self.empty)
+        sparsity, progress = self.schedule.sparsity(step), self.schedule.progress(step)
+        masks = self.select(scores, tensors, sparsity, progress, self.empty)
         if remembers:
             self._give_back(masks, seen, tensors)
             self.left = seen
@@ -129,6 +135,12 @@ class Pruner:
             self.left = {}
         elif self.gradients is not None:
             self.gradients.reset()
+
+    def select(self, scores: Arrays, tensors: Matrices, sparsity: float, progress: float, empty: Masks) -> Masks:
+        """Masks for a sparsity, `progress` of the way to the target."""
+        plan = None if self.plan is None else {name: share * progress for name, share in self.plan.items()}
+        pattern = self.pattern.scaled(progress)
+        return select_masks(pattern, self.sets, scores, tensors, sparsity, self.scope, empty, plan)
 
     def _remembered(self, tensors: Matrices) -> dict[str, torch.Tensor]:
         """The weights, with those of pruned groups as they were left."""

@@ -15,12 +15,10 @@ from torch import nn
 
 from bertile.models.encoder import MATRICES
 from bertile.models.families import layer_modules, matrices
-from bertile.prune.groups import GroupSet, Matrices, element_masks, zeroed_share
-from bertile.prune.pattern import Pattern
-from bertile.prune.pruner import Masking
+from bertile.prune.groups import GroupSet, Matrices, element_masks
+from bertile.prune.pruner import Pruner
 from bertile.prune.replay import Replay, States
 from bertile.prune.scores import ACTIVATION, activation_scores, weight_scores
-from bertile.prune.select import Masks, empty_groups, select_masks
 
 INPUT_PROJECTIONS = ("query", "key", "value")
 
@@ -121,29 +119,23 @@ class Reconstructor:
 
 def prune_reconstructing(
     worker: Reconstructor,
-    pattern: Pattern,
-    sets: list[GroupSet],
-    sparsity: float,
-    score: str,
-    scope: str,
+    pruner: Pruner,
     options: ReconstructOptions,
-    seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Masks:
-    """Prune the student of `worker` in place, in rounds (cubic, as gradual pruning), each reconstructed; its masks.
+) -> None:
+    """Prune the student of `worker` in place, in rounds (cubic, as gradual pruning), each reconstructed.
 
-    Groups that are zero before stay zero, and count. progress counts rounds.
+    pruner: says what goes, and has the masks in the end. Groups that are zero before stay zero, and count. progress
+    counts rounds.
     """
-    masks: Masks = {}
-    empty = empty_groups(sets, worker.weights)
-    start = min(sparsity, zeroed_share(sets, {name: ~zeros for name, zeros in empty.items()}, worker.weights))
+    schedule, sets = pruner.schedule, pruner.sets
+    empty = pruner.empty
     for number in range(1, options.rounds + 1):
         share = 1 - (1 - number / options.rounds) ** 3
-        asked = start + (sparsity - start) * share
-        scores = worker.scores(sets, score, seed)
-        masks = select_masks(pattern.scaled(share), sets, scores, worker.weights, asked, scope, empty)
-        Masking(sets, masks).apply(worker.weights)
-        worker.reconstruct(element_masks(sets, masks, worker.weights), options.ridge)
-        empty = {name: ~mask.ravel() for name, mask in masks.items()}
+        asked = schedule.initial + (schedule.target - schedule.initial) * share
+        scores = worker.scores(sets, pruner.score, pruner.seed)
+        pruner.masking.set(pruner.select(scores, worker.weights, asked, share, empty))
+        pruner.masking.apply(worker.weights)
+        worker.reconstruct(element_masks(sets, pruner.masks, worker.weights), options.ridge)
+        empty = {name: ~mask.ravel() for name, mask in pruner.masks.items()}
         progress(number, options.rounds)
-    return masks

@@ -11,6 +11,7 @@ from bertile.prune.groups import GroupSet, Matrices, element_masks, zeroed_share
 from bertile.prune.pattern import Pattern
 
 SCOPES = ("uniform", "global")
+PLANNED = "plan"  # the scope of masks whose shares a plan gives
 # A sparsity counts as reached within this much, as a share of the weights.
 TOLERANCE = 1e-3
 Masks = dict[str, np.ndarray]
@@ -128,6 +129,20 @@ def _uniform_masks(sets: Sequence[GroupSet], ranked: Arrays, share: float, live:
     return masks
 
 
+def _planned_masks(sets: Sequence[GroupSet], ranked: Arrays, shares: Mapping[str, float], live: Arrays) -> Masks:
+    """The weakest groups of each set, until the share of its weights that is zero is closest to its own."""
+    masks = {}
+    for s in sets:
+        order = np.argsort(ranked[s.name], kind="stable")
+        left = live[s.name][order]
+        total = s.count * s.weights
+        zero = total - left.sum() + np.concatenate([[0], np.cumsum(left)])
+        keep = np.ones(s.count, bool)
+        keep[order[: max(int(np.abs(zero - shares[s.name] * total).argmin()), int((left == 0).sum()))]] = False
+        masks[s.name] = keep.reshape(s.shape)
+    return masks
+
+
 def empty_groups(sets: Sequence[GroupSet], tensors: Matrices) -> Masks:
     """bool [count] by set: groups without a weight that is not zero."""
     return {s.name: (s.reduce(tensors, lambda weight: weight != 0) == 0).cpu().numpy() for s in sets}
@@ -141,22 +156,25 @@ def select_masks(
     sparsity: float,
     scope: str = "uniform",
     empty: Masks | None = None,
+    plan: Mapping[str, float] | None = None,
 ) -> Masks:
     """Masks, bool of each set's shape, True where a group is kept, that zero `sparsity` of all weights in `tensors`.
 
     scores: float64 [count] by set, per weight, larger is better. scope: `uniform`, the same share of every set, or
     `global`, one threshold over all (always so for whole layers). empty: bool [count] by set, groups that are never
-    kept; they count for the sparsity. Raises BertileError as `component_shares` does, and for scores that are not
-    finite.
+    kept; they count for the sparsity. plan: share of zeros by set, in place of sparsity and scope. Raises BertileError
+    as `component_shares` does, and for scores that are not finite.
     """
-    if scope not in SCOPES:
+    if scope not in SCOPES and plan is None:
         raise BertileError(f"unknown scope {scope!r}; known are {', '.join(SCOPES)}")
     for s in sets:
         if not np.isfinite(scores[s.name]).all():
             raise BertileError(f"the scores of {s.name} are not finite")
     masks: Masks = {}
     chosen: list[GroupSet] = []
-    shares = component_shares(pattern, sets, total_weights(tensors), sparsity)
+    shares = [0.0] * len(pattern.components)
+    if plan is None:
+        shares = component_shares(pattern, sets, total_weights(tensors), sparsity)
     groups = component_sets(pattern, sets)
     # Those with a share first, then from coarse to fine: the last one makes up for what the others rounded.
     free = [component.share is None for component in pattern.components]
@@ -164,14 +182,17 @@ def select_masks(
     for index in order:
         group, share = groups[index], shares[index]
         kept = element_masks(chosen, masks, tensors)
-        if free[index] and index == order[-1]:
+        if free[index] and index == order[-1] and plan is None:
             share = _share_left(group, kept, sparsity)
         live = {s.name: s.reduce(kept, lambda mask: mask).cpu().numpy() for s in group}
         if empty is not None:
             live = {name: np.where(empty[name], 0, left) for name, left in live.items()}
         ranked = {name: np.where(left == 0, -np.inf, scores[name]) for name, left in live.items()}
         whole = scope == "global" or pattern.components[index].name == "layers"
-        masks |= (_global_masks if whole else _uniform_masks)(group, ranked, share, live)
+        if plan is not None:
+            masks |= _planned_masks(group, ranked, plan, live)
+        else:
+            masks |= (_global_masks if whole else _uniform_masks)(group, ranked, share, live)
         chosen += group
     return {s.name: masks[s.name] for s in sets}
 

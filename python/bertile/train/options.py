@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from bertile.errors import BertileError
 from bertile.prune.pattern import parse_pattern
+from bertile.prune.plan import read_plan
 from bertile.prune.schedule import METHODS
 from bertile.prune.scores import check_score
-from bertile.prune.select import SCOPES
+from bertile.prune.select import PLANNED, SCOPES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,6 +58,7 @@ class PruneOptions:
     sparsity: float = 0.5
     score: str = "l2"
     scope: str = "uniform"
+    plan: str = ""  # a file with a share for every group set, in place of sparsity and scope
     begin: float = 0.0
     end: float = 0.5
     interval: int = 10
@@ -180,10 +182,22 @@ def make_options(
         _section(DistillOptions, data.get("distill", {})),
         _section(PruneOptions, data.get("prune", {})) if prunes else None,
     )
+    if options.prune is not None and options.prune.plan:
+        options = replace(options, prune=planned(options.prune, overrides.get("prune", {})))
     check_options(options)
     if not labels and options.distill.task > 0:
         raise BertileError("setting distill.task: there are no labels without a task")
     return options
+
+
+def planned(options: PruneOptions, given: Mapping[str, Any]) -> PruneOptions:
+    """Options with what their plan says, over a recipe. Raises BertileError where it disagrees with what is given."""
+    plan = read_plan(Path(options.plan))
+    says = {"pattern": plan.pattern, "sparsity": plan.sparsity, "scope": PLANNED}
+    for key, value in says.items():
+        if key in given and given[key] != value:
+            raise BertileError(f"{key} {given[key]}: plan {options.plan} says {value}; give one of the two")
+    return replace(options, **says)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -215,7 +229,10 @@ def check_options(options: Options) -> None:
     check_score(prune.score)
     parse_pattern(prune.pattern)
     _require(prune.method in METHODS, f"unknown method {prune.method!r}; known are {', '.join(METHODS)}")
-    _require(prune.scope in SCOPES, f"unknown scope {prune.scope!r}; known are {', '.join(SCOPES)}")
+    _require(
+        prune.scope == PLANNED if prune.plan else prune.scope in SCOPES,
+        f"unknown scope {prune.scope!r}; known are {', '.join(SCOPES)}",
+    )
     _require(0 <= prune.sparsity < 1, f"sparsity {prune.sparsity} is not in [0, 1)")
     _require(
         0 <= prune.begin <= prune.end <= 1, f"setting prune.begin, end: not 0 <= {prune.begin} <= {prune.end} <= 1"

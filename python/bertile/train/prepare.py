@@ -17,6 +17,7 @@ from bertile.models.folder import find_folder
 from bertile.prune.folder import check_same_pattern, read_groups
 from bertile.prune.groups import group_sets, zeroed_share
 from bertile.prune.pattern import parse_pattern
+from bertile.prune.plan import check_plan, read_plan
 from bertile.prune.pruner import Masking, Pruner
 from bertile.prune.regularize import ReweightedGroupLasso
 from bertile.prune.schedule import PruneSchedule
@@ -152,6 +153,9 @@ def make_pruner(job: Job, student: TrainedModel, steps: int) -> Pruner:
     pattern = parse_pattern(options.pattern)
     check_same_pattern(find_folder(job.source), pattern)
     sets = group_sets(pattern, student.config)
+    plan = read_plan(Path(options.plan)) if options.plan else None
+    if plan is not None:
+        check_plan(plan, sets)
     living = {name: ~empty for name, empty in empty_groups(sets, tensors).items()}
     schedule = PruneSchedule(
         options.method,
@@ -179,6 +183,7 @@ def make_pruner(job: Job, student: TrainedModel, steps: int) -> Pruner:
         lasso,
         options.lasso_refresh,
         job.options.train.seed,
+        plan.shares if plan else None,
     )
 
 

@@ -23,6 +23,7 @@ from bertile.models.load import quiet
 from bertile.models.task_head import read_task_head
 from bertile.prune.folder import Provenance, read_pruning, write_masks
 from bertile.prune.neurons import gather_neurons
+from bertile.prune.plan import read_plan
 from bertile.prune.pruner import Pruner
 from bertile.prune.reconstruct import ReconstructOptions, Reconstructor, prune_reconstructing
 from bertile.quantize.texts import CALIBRATION_FILE, spread_indices
@@ -58,6 +59,9 @@ def run_settings(job: Job, train: TokenizedTexts, dev: TokenizedTexts) -> dict:
         "precision": "bf16" if use_bfloat16(job.options.train.precision) else "fp32",
         "processes": processes().num_processes,
         "options": job.options.to_json(),
+        "plan": read_plan(Path(job.options.prune.plan)).to_json()
+        if job.options.prune and job.options.prune.plan
+        else None,
     }
 
 
@@ -133,18 +137,7 @@ def reconstruct_student(job: Job, trainer: BertileTrainer, say: Say) -> None:
     batches = (collate([train[i] for i in chosen[first : first + size]]) for first in range(0, len(chosen), size))
     inputs = ({name: tensor for name, tensor in batch.items() if name != "labels"} for batch in batches)
     worker = Reconstructor(dense, network, student.config.family, inputs)
-    pruner = trainer.pruner
-    masks = prune_reconstructing(
-        worker,
-        pruner.pattern,
-        pruner.sets,
-        options.sparsity,
-        options.score,
-        options.scope,
-        ReconstructOptions(options.rounds, options.ridge),
-        job.options.train.seed,
-    )
-    pruner.masking.set(masks)
+    prune_reconstructing(worker, trainer.pruner, ReconstructOptions(options.rounds, options.ridge))
     errors = ", ".join(f"{error:.3f}" for error in worker.errors)
     say(f"reconstructed from {len(chosen)} texts: relative squared error of the layers {errors}")
 
