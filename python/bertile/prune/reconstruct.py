@@ -7,6 +7,7 @@ network computes (He et al. 2017 for channels; Kwon et al. 2022 for BERT). In ro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from bertile.prune.pruner import Pruner
 from bertile.prune.replay import Replay, States
 from bertile.prune.scores import ACTIVATION, activation_scores, weight_scores
 
+BIAS_ONLY = math.inf  # a ridge that leaves the weights as they are
 INPUT_PROJECTIONS = ("query", "key", "value")
 
 
@@ -40,6 +42,9 @@ def least_squares(
     from the weights that are there. Rows with the same kept inputs are solved together.
     """
     mean_input, mean_target = inputs.mean(0), targets.mean(0)
+    if ridge == BIAS_ONLY:
+        linear.bias.data.copy_(mean_target - linear.weight.data @ mean_input)
+        return
     centred, wanted = inputs - mean_input, targets - mean_target
     gram, cross = centred.T @ centred, centred.T @ wanted
     pull = ridge * gram.diagonal().mean()

@@ -1,0 +1,1 @@
+"""Automatic pruning: which share of every matrix goes (AE-BERT), under a sparsity or a latency."""

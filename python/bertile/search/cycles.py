@@ -1,0 +1,45 @@
+"""Clock cycles of a network that is not there yet: its masks alone decide them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from bertile.models.encoder import MATRICES
+from bertile.models.load import Model, embeddings, encoder_layers
+from bertile.models.quantized import QuantizedEncoder, QuantizedLinear
+from bertile.pack.packer import PackedModel, pack_encoder
+from bertile.perf.estimate import estimate_cycles
+from bertile.quantize.quantizer import quantize_encoder
+
+
+class CycleModel:
+    """Packs an encoder with masks but without weights, and estimates its cycles for one request of `tokens`.
+
+    A weight that is kept counts even where it would round to zero, so the network itself never takes more.
+    """
+
+    def __init__(self, model: Model, tokens: int):
+        self.tokens = tokens
+        # Scales decide no cycle: any text will do.
+        ids = [np.zeros(min(tokens, model.config.max_tokens), np.int64)]
+        self.encoder = quantize_encoder(encoder_layers(model), model.config, embeddings(model), ids)
+
+    def packed(self, kept: Mapping[str, torch.Tensor]) -> PackedModel:
+        """What would be packed of a network with these weights left, bool [out, in] by matrix."""
+        layers = []
+        for index, layer in enumerate(self.encoder.layers):
+            linears: dict[str, QuantizedLinear] = {}
+            for name in MATRICES:
+                weight = kept[f"layers.{index}.{name}"].numpy().astype(np.int8)
+                linears[name] = replace(getattr(layer, name), weight=weight)
+            layers.append(replace(layer, **linears))
+        encoder: QuantizedEncoder = replace(self.encoder, layers=tuple(layers))
+        return pack_encoder(encoder)
+
+    def cycles(self, kept: Mapping[str, torch.Tensor]) -> int:
+        """Estimated clock cycles at the target's first clock."""
+        return estimate_cycles(self.packed(kept), [self.tokens]).total

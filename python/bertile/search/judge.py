@@ -1,0 +1,171 @@
+"""The efficient evaluation: what a plan would be worth after training, told from a short recovery without it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bertile.errors import BertileError
+from bertile.models.classifier import TrainedModel
+from bertile.models.families import matrices
+from bertile.prune.groups import GroupSet
+from bertile.prune.pattern import Pattern
+from bertile.prune.pruner import Masking
+from bertile.prune.reconstruct import BIAS_ONLY, Reconstructor
+from bertile.prune.scores import activation_scores, weight_scores
+from bertile.prune.select import Masks, select_masks
+from bertile.quantize.texts import spread_indices
+from bertile.tasks.data import Split
+from bertile.tasks.glue import Task
+from bertile.tasks.metrics import compute_metrics, decisive
+from bertile.train.data import PadBatch, TokenizedTexts
+from bertile.train.distill import hidden_loss, logit_loss
+
+RECOVERIES = ("none", "bias", "least-squares", "distill")
+BATCH = 32
+RIDGE = 1e-2
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """recovery: one of RECOVERIES. texts: training texts that it sees. held_out: others, which it is judged on.
+
+    steps, learning_rate: of `distill`, which goes on from least squares.
+    """
+
+    recovery: str = "least-squares"
+    texts: int = 128
+    held_out: int = 256
+    steps: int = 20
+    learning_rate: float = 3e-4
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """On held-out training examples, of a recovered candidate. Lower is better but for `task`.
+
+    logits: divergence of its outputs from the dense network's. hidden: relative squared error of the last layer's
+    states. task: the task's own metric.
+    """
+
+    logits: float
+    hidden: float
+    task: float
+
+
+class Judge:
+    """Judges plans for one dense model, fine-tuned for the task. Never sees the dev set."""
+
+    def __init__(
+        self, model: TrainedModel, task: Task, train: Split, options: JudgeOptions, max_tokens: int, seed: int
+    ):
+        if options.recovery not in RECOVERIES:
+            raise BertileError(f"recovery {options.recovery!r} is not one of {', '.join(RECOVERIES)}")
+        if not model.has_head:
+            raise BertileError(
+                f"{model.name} is not fine-tuned for {task.name}: bertile train makes a dense model of it"
+            )
+        self.model, self.task, self.options, self.seed = model, task, options, seed
+        self.dense = model.network.eval().requires_grad_(False)
+        examples = TokenizedTexts(train.texts(), train.labels, model.tokenizer, max_tokens)
+        order = np.random.default_rng(seed).permutation(len(examples))
+        chosen = [order[i] for i in spread_indices(len(order), options.texts + options.held_out)]
+        share = len(chosen) * options.texts // (options.texts + options.held_out)
+        self.seen, self.unseen = self._batches(examples, chosen[:share]), self._batches(examples, chosen[share:])
+        self.truth = [self._run(self.dense, batch) for batch in self.unseen]
+        inputs = [_without_labels(batch) for batch in self.seen]
+        self.student = copy.deepcopy(self.dense)
+        family = model.config.family
+        self.worker = Reconstructor(self.dense.base_model, self.student.base_model, family, inputs)
+        self.squares = self.worker.input_squares()
+        self.tensors = {n: linear.weight.data for n, linear in matrices(self.dense.base_model, family).items()}
+
+    def _batches(self, examples: TokenizedTexts, chosen: list[int]) -> list[dict[str, torch.Tensor]]:
+        """Batches of like length."""
+        ordered = sorted(chosen, key=lambda index: examples.lengths[index])
+        collate = PadBatch(self.model.tokenizer)
+        return [collate([examples[i] for i in ordered[a : a + BATCH]]) for a in range(0, len(ordered), BATCH)]
+
+    @torch.no_grad()
+    def _run(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = network(**_without_labels(batch), output_hidden_states=True)
+        return outputs.logits.float(), outputs.hidden_states[-1].float()
+
+    def scores(self, sets: list[GroupSet]) -> dict[str, np.ndarray]:
+        """What the dense network's groups are worth."""
+        return activation_scores(sets, self.tensors, self.squares)
+
+    def global_shares(self, pattern: Pattern, sets: list[GroupSet], sparsity: float) -> dict[str, float]:
+        """What one threshold over all magnitudes takes of each set."""
+        masks = select_masks(pattern, sets, weight_scores("l2", sets, self.tensors), self.tensors, sparsity, "global")
+        return {name: 1 - float(mask.mean()) for name, mask in masks.items()}
+
+    def judge_masked(self, kept: Mapping[str, torch.Tensor]) -> Verdict:
+        """The dense network with these weights left, as it is, on every fourth batch: many are to be judged."""
+        self._mask(kept)
+        return self.compare(every=4)
+
+    def _mask(self, kept: Mapping[str, torch.Tensor]) -> None:
+        self.student.load_state_dict(self.dense.state_dict())
+        for name, weight in self.worker.weights.items():
+            weight.mul_(kept[name])
+
+    def judge(self, masks: Masks, sets: list[GroupSet], kept: Mapping[str, torch.Tensor]) -> Verdict:
+        """Recover the network with these masks, and compare it with the dense one."""
+        self._mask(kept)
+        if self.options.recovery == "bias":
+            self.worker.reconstruct(kept, BIAS_ONLY)
+        elif self.options.recovery != "none":
+            self.worker.reconstruct(kept, RIDGE)
+        if self.options.recovery == "distill":
+            self._distill(Masking(sets, masks))
+        return self.compare()
+
+    def _distill(self, masking: Masking) -> None:
+        """Some steps towards the dense network's logits and hidden states, on the texts that recovery sees."""
+        self.student.train()  # no dropout is drawn below: it is set to 0
+        for module in self.student.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        parameters = [p.requires_grad_(True) for p in self.student.base_model.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=self.options.learning_rate, weight_decay=0.0)
+        order = np.random.default_rng(self.seed).permutation(np.resize(np.arange(len(self.seen)), self.options.steps))
+        for step, index in enumerate(order):
+            inputs = _without_labels(self.seen[index])
+            with torch.no_grad():
+                theirs = self.dense(**inputs, output_hidden_states=True)
+            ours = self.student(**inputs, output_hidden_states=True)
+            loss = logit_loss(ours.logits, theirs.logits, 2.0)
+            pairs = (list(outputs.hidden_states[1:]) for outputs in (ours, theirs))
+            (loss + hidden_loss(*pairs, inputs["attention_mask"])).backward()
+            for group in optimizer.param_groups:
+                group["lr"] = self.options.learning_rate * (1 - step / len(order))
+            optimizer.step()
+            optimizer.zero_grad()
+            masking.apply(self.worker.weights)
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        self.student.eval()
+
+    def compare(self, every: int = 1) -> Verdict:
+        """The student as it is against the dense network, on the examples that recovery has not seen."""
+        logits, labels, divergence, error, energy, rows = [], [], 0.0, 0.0, 0.0, 0
+        for batch, (their_logits, their_states) in zip(self.unseen[::every], self.truth[::every], strict=True):
+            ours, states = self._run(self.student, batch)
+            real = batch["attention_mask"].bool()
+            divergence += float(logit_loss(ours, their_logits, 1.0)) * len(ours)
+            error += float((states[real] - their_states[real]).square().sum())
+            energy += float(their_states[real].square().sum())
+            rows += len(ours)
+            logits.append(ours.numpy())
+            labels.append(batch["labels"].numpy())
+        metrics = compute_metrics(self.task, np.concatenate(logits), np.concatenate(labels))
+        return Verdict(divergence / rows, error / energy, decisive(self.task, metrics))
+
+
+def _without_labels(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in batch.items() if name != "labels"}

@@ -1,0 +1,218 @@
+"""A search from a dense model to a plan, and on to the pruned network: `bertile search`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import optuna
+import torch
+from optuna.trial import TrialState
+
+from bertile.errors import BertileError
+from bertile.files import write_text
+from bertile.inference import Progress, no_progress
+from bertile.models.classifier import TrainedModel, load_trainable
+from bertile.models.folder import find_folder
+from bertile.models.load import Model
+from bertile.prune.groups import element_masks
+from bertile.prune.pattern import parse_pattern
+from bertile.prune.plan import Plan, write_plan
+from bertile.prune.scores import weight_scores
+from bertile.prune.select import Masks, select_masks
+from bertile.search.baselines import baseline_genes, directions, sensitivities
+from bertile.search.constraint import Constraint, fit
+from bertile.search.cycles import CycleModel
+from bertile.search.judge import Judge, JudgeOptions
+from bertile.search.space import Space, make_space
+from bertile.search.study import (
+    TrialRecord,
+    ended,
+    enqueue_missing,
+    next_trial,
+    open_storage,
+    open_study,
+    records,
+)
+from bertile.tasks.data import read_split
+from bertile.tasks.glue import Task
+from bertile.workflow import weights_digest
+
+COSTS = "sensitivities"  # attribute of a study
+PARETO_RANGE = (0.4, 0.95)  # sparsities of a front
+PLAN_FILE, TRIALS_FILE = "plan.json", "trials.json"
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """What is searched for. constraint: None for a front of accuracy against cycles."""
+
+    source: str
+    task: Task
+    data: Path | None
+    pattern: str
+    constraint: Constraint | None
+    trials: int
+    sampler: str = "tpe"
+    seed: int = 0
+    tokens: int = 128
+    max_tokens: int = 128
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+
+    def identity(self) -> dict:
+        """What makes two searches the same one, whatever their number of trials."""
+        return {
+            "model": self.source,
+            "weights": weights_digest(find_folder(self.source)),
+            "task": self.task.name,
+            "pattern": self.pattern,
+            "constraint": str(self.constraint) if self.constraint else "pareto",
+            "tokens": self.tokens,
+            "sampler": self.sampler,
+            "seed": self.seed,
+            "judge": asdict(self.judge),
+        }
+
+
+class Searcher:
+    """One worker of a search: its own copy of the model, one study with the others."""
+
+    def __init__(self, job: SearchJob):
+        """Raises BertileError for a constraint that cannot be met, before anything that takes time."""
+        self.job = job
+        self.dense: TrainedModel = load_trainable(job.source, job.task, job.seed)
+        dense = self.dense
+        self.train = read_split(job.task, job.data, "train")
+        self.pattern = parse_pattern(job.pattern)
+        plain = make_space(self.pattern, dense.config, {})
+        self.sets = list(plain.sets)
+        network = Model(dense.name, dense.network.base_model, dense.config, dense.tokenizer, dense.synthetic)
+        self.cycle_model = CycleModel(network, job.tokens)
+        self.tensors = {name: weight.detach() for name, weight in dense.weights().items()}
+        self.scores = weight_scores("l2", self.sets, self.tensors)
+        if job.constraint is not None:
+            fit(job.constraint, plain, plain.neutral(), self.cycles)
+
+    def join(self, study: optuna.Study, shared: bool, progress: Progress = no_progress) -> None:
+        """Take part in a study. progress counts the sets whose sensitivity is measured, by the first that comes."""
+        job, self.study, self.shared = self.job, study, shared
+        plain = make_space(self.pattern, self.dense.config, {})
+        self.judge = Judge(self.dense, job.task, self.train, job.judge, job.max_tokens, job.seed)
+        self.scores = self.judge.scores(self.sets)
+        sparsity = self._sparsity(plain)
+        costs = study.user_attrs.get(COSTS)
+        if costs is None:
+            costs = sensitivities(self.judge, self.pattern, plain.fitted(), sparsity, progress)
+            study.set_user_attr(COSTS, costs)
+        self.space = make_space(self.pattern, self.dense.config, directions(self.judge, plain, sparsity, costs))
+
+    def _sparsity(self, space: Space) -> float:
+        """About how sparse candidates will be: where sensitivities are measured."""
+        if self.job.constraint is None:
+            return sum(PARETO_RANGE) / 2
+        return fit(self.job.constraint, space, space.neutral(), self.cycles).sparsity
+
+    def masks(self, plan: Plan) -> tuple[Masks, dict[str, torch.Tensor]]:
+        """The masks of a plan, and the weights that they keep."""
+        masks = select_masks(self.pattern, self.sets, self.scores, self.tensors, plan.sparsity, plan=plan.shares)
+        return masks, element_masks(self.sets, masks, self.tensors)
+
+    def cycles(self, plan: Plan) -> int:
+        return self.cycle_model.cycles(self.masks(plan)[1])
+
+    def run_trial(self) -> None:
+        """Draw a candidate, judge it, tell the study."""
+        job, study = self.job, self.study
+        begin = time.monotonic()
+        trial = next_trial(study, job.sampler, job.seed, job.constraint is None, self.shared)
+        genes = {name: trial.suggest_float(name, *bounds) for name, bounds in self.space.ranges().items()}
+        constraint = job.constraint
+        if constraint is None:
+            constraint = Constraint("sparsity", trial.suggest_float("sparsity", *PARETO_RANGE))
+        try:
+            plan = fit(constraint, self.space, genes, self.cycles)
+        except BertileError:  # coarse groups alone may leave too much
+            study.tell(trial, state=TrialState.PRUNED)
+            return
+        masks, kept = self.masks(plan)
+        cycles = self.cycle_model.cycles(kept)
+        verdict = self.judge.judge(masks, self.sets, kept)
+        trial.set_user_attr("name", trial.user_attrs.get("name", "candidate"))
+        trial.set_user_attr("plan", plan.to_json())
+        trial.set_user_attr("cycles", cycles)
+        trial.set_user_attr("verdict", asdict(verdict))
+        trial.set_user_attr("seconds", time.monotonic() - begin)
+        study.tell(trial, [verdict.logits] if job.constraint is not None else [verdict.logits, float(cycles)])
+
+
+def search(
+    job: SearchJob,
+    folder: Path,
+    storage: str = "",
+    shared: bool = False,
+    ready: Callable[[], None] = lambda: None,
+    say: Callable[[TrialRecord], None] = lambda record: None,
+    progress: Progress = no_progress,
+) -> list[TrialRecord]:
+    """Judge candidates until the study has `job.trials`; returns all of them, of every worker.
+
+    shared: other workers have the same storage. ready: called once these may start. say: gets every record, once.
+    Killed, the same search goes on with the trials that have ended. Raises BertileError for a constraint that cannot
+    be met, a storage that cannot be opened, or one that holds another search.
+    """
+    searcher = Searcher(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    study = open_study(open_storage(storage, folder), job.identity(), job.constraint is None)
+    searcher.join(study, shared, progress)
+    if job.constraint is not None:
+        enqueue_missing(study, baseline_genes(searcher.space))
+    ready()
+    said: set[int] = set()
+    while True:
+        for record in records(study):
+            if record.number not in said:
+                said.add(record.number)
+                say(record)
+        if ended(study) >= job.trials:
+            return records(study)
+        searcher.run_trial()
+
+
+def best_of(found: list[TrialRecord]) -> TrialRecord:
+    """The candidate with the best verdict."""
+    if not found:
+        raise BertileError("no candidate met the constraint")
+    return min(found, key=lambda record: record.cheap)
+
+
+def front_of(found: list[TrialRecord]) -> list[TrialRecord]:
+    """Candidates that none beats in both verdict and cycles, fastest first."""
+    front: list[TrialRecord] = []
+    for record in sorted(found, key=lambda record: (record.cycles, record.cheap)):
+        if not front or record.cheap < front[-1].cheap:
+            front.append(record)
+    return front
+
+
+def write_results(job: SearchJob, found: list[TrialRecord], folder: Path) -> None:
+    """`trials.json`, the best plan as `plan.json`, and the plans of baselines or of the front under `plans/`."""
+    write_text(
+        folder / TRIALS_FILE,
+        json.dumps({"search": job.identity(), "trials": [asdict(record) for record in found]}, indent=1) + "\n",
+    )
+    (folder / "plans").mkdir(exist_ok=True)
+    if job.constraint is None:
+        for record in front_of(found):
+            write_plan(_plan(record), folder / "plans" / f"{record.cycles}.json")
+        return
+    write_plan(_plan(best_of(found)), folder / PLAN_FILE)
+    for record in found:
+        if record.name != "candidate":
+            write_plan(_plan(record), folder / "plans" / f"{record.name}.json")
+
+
+def _plan(record: TrialRecord) -> Plan:
+    return Plan(record.plan["pattern"], record.plan["sparsity"], record.plan["shares"])
