@@ -76,6 +76,8 @@ def test_readme_commands_run(tmp_path, monkeypatch):
     for command in commands:
         if "--recipe" in command:  # hours, as they stand
             command += ["--max-steps", "2", "--batch-size", "4"]
+        if command[0] == "search":
+            command += ["--max-steps", "2", "--trials", "3"]
         result = bertile(*command)
         assert result.returncode == 0, (command, result.stderr)
 

@@ -103,7 +103,7 @@ def search(
     pareto: Annotated[bool, typer.Option("--pareto", help="A front of accuracy against cycles.")] = False,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of the request that cycles are counted for.")] = 128,
     trials: Annotated[int, typer.Option(min=1, help="Candidates in all, baselines among them.")] = 24,
-    sampler: Annotated[str, typer.Option(help="tpe, random or cmaes.")] = "tpe",
+    sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
     recovery: Annotated[
         str, typer.Option(help="Before judging: none, bias, least-squares or distill.")
     ] = "least-squares",
@@ -166,7 +166,7 @@ def search(
 
 def train_best(job, folder: Path, told: tuple[str | None, dict], texts: tuple[Path, ...], restart: bool) -> None:
     """Prune the model after the best plan and train it: `model` in the search's folder."""
-    from bertile.cli.train import Run, execute
+    from bertile.cli.train import Run, run_training
     from bertile.search.run import PLAN_FILE
 
     recipe, sections = told
@@ -178,4 +178,4 @@ def train_best(job, folder: Path, told: tuple[str | None, dict], texts: tuple[Pa
     if (folder / "model" / "bertile.json").is_file() and not restart:
         warn(f"{folder / 'model'} is there already; --restart trains it anew")
         return
-    execute(run, prunes=True)
+    run_training(run, prunes=True)

@@ -74,8 +74,8 @@ def sections_of(train: Mapping[str, Any], prune: Mapping[str, Any], distill: str
     return {name: values for name, values in sections.items() if values}
 
 
-def execute(run: Run, prunes: bool) -> None:
-    """Run the job with progress; print where the result is and its scores."""
+def run_training(run: Run, prunes: bool) -> dict:
+    """Run the job with progress; returns its log, which one process of several has."""
     with working("loading libraries"):
         from bertile.tasks.glue import find_task
         from bertile.train.options import make_options
@@ -86,10 +86,15 @@ def execute(run: Run, prunes: bool) -> None:
     job = Job(run.model, run.folder, options, task, run.data, run.texts, run.teacher or "", run.restart)
     try:
         with progress_bar("training") as progress:
-            log = run_job(job, progress, lambda line: messages.print(line, highlight=False))
+            return run_job(job, progress, lambda line: messages.print(line, highlight=False))
     except KeyboardInterrupt:
         warn("interrupted; the same command goes on from the last checkpoint")
         raise
+
+
+def execute(run: Run, prunes: bool) -> None:
+    """Run the job; print where the result is and its scores."""
+    log = run_training(run, prunes)
     if not log:  # another process of this run reports
         return
     if run.as_json:

@@ -43,6 +43,10 @@ class JudgeOptions:
     steps: int = 20
     learning_rate: float = 3e-4
 
+    def __post_init__(self) -> None:
+        if self.recovery not in RECOVERIES:
+            raise BertileError(f"recovery {self.recovery!r} is not one of {', '.join(RECOVERIES)}")
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -63,8 +67,6 @@ class Judge:
     def __init__(
         self, model: TrainedModel, task: Task, train: Split, options: JudgeOptions, max_tokens: int, seed: int
     ):
-        if options.recovery not in RECOVERIES:
-            raise BertileError(f"recovery {options.recovery!r} is not one of {', '.join(RECOVERIES)}")
         if not model.has_head:
             raise BertileError(
                 f"{model.name} is not fine-tuned for {task.name}: bertile train makes a dense model of it"

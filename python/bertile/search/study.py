@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -16,7 +16,7 @@ from bertile.models.folder import first_line
 
 STUDY = "bertile"
 IDENTITY = "identity"  # attribute of a study: what it is a search of
-SAMPLERS = ("tpe", "random", "cmaes")
+SAMPLERS = ("tpe", "random")
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -54,12 +54,9 @@ def make_sampler(name: str, seed: int, pareto: bool, shared: bool) -> BaseSample
     """shared: others draw at the same time, so that trials which still run count as bad ones."""
     if pareto:
         return NSGAIISampler(seed=seed, population_size=16)
-    makers = {
-        "tpe": lambda: TPESampler(seed=seed, n_startup_trials=8, multivariate=True, constant_liar=shared),
-        "random": lambda: RandomSampler(seed=seed),
-        "cmaes": lambda: CmaEsSampler(seed=seed, n_startup_trials=1),
-    }
-    return makers[name]()
+    if name == "random":
+        return RandomSampler(seed=seed)
+    return TPESampler(seed=seed, n_startup_trials=8, multivariate=True, constant_liar=shared)
 
 
 def next_trial(study: optuna.Study, sampler: str, seed: int, pareto: bool, shared: bool) -> optuna.Trial:
