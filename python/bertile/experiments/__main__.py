@@ -13,15 +13,16 @@ from bertile.errors import BertileError, run_program
 from bertile.experiments.grid import Experiment, Step, read_grid
 from bertile.experiments.record import make_record
 from bertile.report.runs import write_run
+from bertile.search.run import PLAN_FILE
 
 GRID = ROOT / "docs" / "results" / "grid.toml"
 RUNS = ROOT / "docs" / "results" / "runs"
 
 
 def run_step(step: Step, places: dict[str, str], work: Path) -> None:
-    """Make the step's folder unless it is there. Raises BertileError where its command fails."""
+    """Make the step's folder, a model or a plan, unless it is there. Raises BertileError where its command fails."""
     note = work / f"{step.name}.command"
-    if (work / step.name / "bertile.json").is_file():
+    if any((work / step.name / file).is_file() for file in ("bertile.json", PLAN_FILE)):
         if note.is_file() and note.read_text() != step.command:
             raise BertileError(f"{work / step.name} was made by another command: remove it, or restore the grid")
         return

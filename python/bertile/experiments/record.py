@@ -57,7 +57,8 @@ def make_record(experiment: Experiment, data: Path, work: Path, runs: Path) -> R
     int8 = evaluate_task(open_packed(file, "csim"), task, dev, cut)
     score = decisive(task, fp32)
     pruning = read_pruning(folder)
-    logs = [json.loads((work / step.name / TRAINING_LOG).read_text()) for step in experiment.steps]
+    logs = [work / step.name / TRAINING_LOG for step in experiment.steps]
+    logs = [json.loads(file.read_text()) for file in logs if file.is_file()]  # a search trains nothing
     places = {"data": "GLUE", "work": "build/runs"}
     commands = [step.command.format(**places) for step in experiment.steps]
     return RunRecord(

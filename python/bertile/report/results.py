@@ -14,10 +14,12 @@ from bertile.errors import run_program
 from bertile.report.accuracy import accuracy_lines
 from bertile.report.accuracy_pictures import draw_pictures, pictures_of
 from bertile.report.runs import RunRecord, read_runs
+from bertile.report.search_results import read_efficient, search_lines
 
 SOURCE = ROOT / "docs" / "results" / "slice.json"
 RUNS = ROOT / "docs" / "results" / "runs"
 TRAINING = ROOT / "docs" / "results" / "training.json"
+SEARCH = ROOT / "docs" / "results" / "search"
 TARGET = ROOT / "docs" / "results.md"
 IMAGES = ROOT / "docs" / "images"
 
@@ -74,15 +76,16 @@ def training_lines(training: dict) -> list[str]:
     return [*lines, ""]
 
 
-def render(results: dict, records: Sequence[RunRecord], training: dict) -> str:
-    """The page. Raises BertileError for records that contradict each other."""
+def render(results: dict, records: Sequence[RunRecord], training: dict, search: Path = SEARCH) -> str:
+    """The page. search: folder of what searches gave. Raises BertileError for records that contradict each other."""
     return "\n".join(
         [
-            "<!-- Generated from docs/results/slice.json, training.json and runs/*.json by",
+            "<!-- Generated from docs/results/slice.json, training.json, runs/*.json and search/ by",
             "`python -m bertile.report.results`; do not edit. -->",
             "# Results",
             "",
             *accuracy_lines(records, pictures_of(records)),
+            *search_lines(read_efficient(search), read_runs(search / "runs")),
             *training_lines(training),
             *slice_lines(results),
             "",

@@ -1,0 +1,129 @@
+"""The part of docs/results.md on automatic pruning, from docs/results/search/: cheap verdicts, plans compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, median
+
+from scipy.stats import kendalltau
+
+from bertile.report.runs import DENSE, TASKS, RunRecord
+from bertile.search.judge import JudgeOptions
+from bertile.tasks.metrics import retention
+
+JUDGED = {"logits": -1, "hidden": -1, "task": 1}  # what a verdict says, and whether more of it is better
+BASELINES = ("uniform", "global", "sensitivity")
+TAU, COST, GAIN, LOSS = 0.5, 0.05, 0.01, 0.003  # what was asked for
+
+
+def read_efficient(folder: Path) -> list[dict]:
+    """The studies of cheap verdicts, one a task."""
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("efficient-*.json"))]
+
+
+def rank_correlation(study: dict, recovery: str, judged: str) -> float:
+    """Kendall's tau of cheap verdicts and scores after training."""
+    cheap = [JUDGED[judged] * row["verdicts"][recovery][judged] for row in study["candidates"]]
+    final = [row["final"]["score"] for row in study["candidates"]]
+    return float(kendalltau(cheap, final).statistic)
+
+
+def efficient_lines(studies: Sequence[dict], full_seconds: dict[str, float]) -> list[str]:
+    """A table a task. full_seconds: of a full training, by task."""
+    lines = []
+    default = JudgeOptions().recovery
+    for study in studies:
+        task, rows = study["task"], study["candidates"]
+        lines += [
+            f"**{TASKS[task]}**: {len(rows)} candidates, {study['pattern']} at {study['sparsity']:.0%}; trained alike:",
+            f"`{study['final_command']}`",
+            "",
+            "| recovery | tau: logits' divergence | hidden states' error | task's score | a candidate |",
+            "|---|---|---|---|---|",
+        ]
+        for recovery in rows[0]["verdicts"]:
+            taus = [rank_correlation(study, recovery, judged) for judged in JUDGED]
+            seconds = median(row["verdicts"][recovery]["seconds"] for row in rows)
+            cost = f"{seconds:.0f} s" + (
+                f", {seconds / full_seconds[task]:.1%} of a training" if task in full_seconds else ""
+            )
+            name = f"{recovery} (the default)" if recovery == default else recovery
+            lines.append(f"| {name} | " + " | ".join(f"{tau:.2f}" for tau in taus) + f" | {cost} |")
+        finals = [row["final"]["score"] for row in rows]
+        lines += ["", f"Scores after training: {min(finals):.4f} to {max(finals):.4f}.", ""]
+    return lines
+
+
+def kept(record: RunRecord) -> float:
+    """Retention of the INT8 network."""
+    return retention(record.score_int8, record.constant, record.dense)
+
+
+def comparison_lines(records: Sequence[RunRecord]) -> list[str]:
+    """A row a plan, all trained alike."""
+    lines = [
+        "| task | plan | sparsity | cycles | FP32 | INT8 | keeps, INT8 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for task in TASKS:
+        for record in (record for record in records if record.task == task and record.method != DENSE):
+            lines.append(
+                f"| {TASKS[task]} | {record.method} | {record.sparsity_reached:.2%} | {record.cycles:,} | "
+                f"{record.score_fp32:.4f} | {record.score_int8:.4f} | {kept(record):.3f} |"
+            )
+    return [*lines, "", *summary_lines(records)]
+
+
+def summary_lines(records: Sequence[RunRecord]) -> list[str]:
+    """What was asked for against what came out."""
+    by_plan: dict[str, dict[str, float]] = {}
+    for record in records:
+        if record.method != DENSE:
+            by_plan.setdefault(record.method, {})[record.task] = record.score_int8
+    tasks = set.intersection(*(set(scores) for scores in by_plan.values())) if by_plan else set()
+    if not tasks or "uniform" not in by_plan:
+        return []
+    means = {name: fmean(scores[task] for task in tasks) for name, scores in by_plan.items()}
+    searched = {name: mean for name, mean in means.items() if name not in BASELINES}
+    if not searched:
+        return []
+    best = max(searched, key=searched.__getitem__)
+    gain = means[best] - means["uniform"]
+    worst = min(
+        by_plan[best][task] - max(by_plan[name][task] for name in BASELINES if name in by_plan) for task in tasks
+    )
+    verdicts = ["reached" if ok else "not reached" for ok in (gain >= GAIN, worst >= -LOSS)]
+    points = [f"{100 * value:+.1f}" for value in (gain, GAIN, worst, -LOSS)]
+    return [
+        f"Mean over {len(tasks)} tasks, INT8: the best search ({best}) {means[best]:.4f},",
+        f"uniform {means['uniform']:.4f}:",
+        f"{points[0]} points, {points[1]} were asked: {verdicts[0]}. Against the best baseline of each task",
+        f"{points[2]} points at worst, {points[3]} were asked: {verdicts[1]}.",
+        "",
+    ]
+
+
+def search_lines(studies: Sequence[dict], records: Sequence[RunRecord]) -> list[str]:
+    """The section; nothing where nothing was run."""
+    if not studies and not records:
+        return []
+    full = {record.task: record.train_seconds for record in records if record.method == "uniform"}
+    lines = ["## Automatic pruning", ""]
+    if records:
+        lines += [
+            "Plans for the same sparsity, or the same number of cycles (`search-cycles`), trained alike",
+            "(docs/results/search.toml has the commands). Cycles: one request of 128 tokens, estimated.",
+            "",
+            *comparison_lines(records),
+        ]
+    if studies:
+        lines += [
+            "How far the cheap verdict on a candidate can be trusted: rank correlation (Kendall) with its score on the",
+            "dev set after training. `python -m bertile.experiments.efficient --data GLUE`; asked: tau at least "
+            f"{TAU}, at most {COST:.0%} of a training.",
+            "",
+            *efficient_lines(studies, full),
+        ]
+    return lines

@@ -1,0 +1,100 @@
+"""The pages about searches, from hand-made results; and the study of cheap verdicts on a tiny model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import pytest
+from tests.unit.test_accuracy_report import run
+from tests.unit.test_experiments import place  # noqa: F401
+from tests.unit.test_experiments import run as run_experiments
+
+from bertile.experiments import efficient
+from bertile.report.search_results import rank_correlation, search_lines
+from bertile.search.judge import RECOVERIES
+
+FINALS = (0.70, 0.71, 0.73, 0.74)
+
+
+def study(task: str = "mrpc") -> dict:
+    """Least squares ranks as training does; bias the other way round; the others tell one pair of six wrong."""
+    orders = {"least-squares": (4, 3, 2, 1), "bias": (1, 2, 3, 4), "none": (4, 3, 1, 2), "distill": (4, 3, 1, 2)}
+    rows = []
+    for index, final in enumerate(FINALS):
+        verdicts = {
+            name: {
+                "logits": order[index],
+                "hidden": -order[index],
+                "task": -order[index],
+                "seconds": 10.0 * (name == "bias") + 5,
+            }
+            for name, order in orders.items()
+        }
+        rows.append({"name": "uniform", "sparsity": 0.75, "verdicts": verdicts, "final": {"score": final}})
+    return {
+        "task": task, "pattern": "1x16", "sparsity": 0.75, "final_command": "bertile prune ...", "candidates": rows,
+    }  # fmt: skip
+
+
+def test_rank_correlations_by_hand():
+    wanted = {("least-squares", "logits"): 1, ("bias", "logits"): -1, ("none", "logits"): 4 / 6}
+    for (recovery, judged), tau in wanted.items():
+        assert rank_correlation(study(), recovery, judged) == pytest.approx(tau)
+    assert rank_correlation(study(), "least-squares", "hidden") == pytest.approx(-1)  # less is better
+    assert rank_correlation(study(), "least-squares", "task") == pytest.approx(1)  # more is better
+
+
+def plans(**kept: tuple[float, float]) -> list:
+    """Records of MRPC and STS-B by plan."""
+    return [
+        dataclasses.replace(run(task, name, "1x16", 0.75, share), train_seconds=100.0)
+        for name, shares in kept.items()
+        for task, share in zip(("mrpc", "stsb"), shares, strict=True)
+    ]
+
+
+def test_what_was_asked_of_a_search():
+    found = plans(uniform=(0.8, 0.9), **{"global": (0.85, 0.8)}, search=(0.9, 0.95))
+    text = "\n".join(search_lines([study()], found))
+    # MRPC spans 0.186, STS-B 0.885: (0.1 * 0.186 + 0.05 * 0.885) / 2 = 3.1 points.
+    assert "+3.1 points, +1.0 were asked: reached" in text
+    assert "+0.9 points at worst, -0.3 were asked: reached" in text  # 0.05 * 0.186 over global
+    assert "| least-squares (the default) | 1.00 | -1.00 | 1.00 | 5 s, 5.0% of a training |" in text
+    assert "| bias | -1.00 | 1.00 | -1.00 | 15 s, 15.0% of a training |" in text
+    assert "Scores after training: 0.7000 to 0.7400." in text
+    poor = "\n".join(search_lines([], plans(uniform=(0.8, 0.9), search=(0.81, 0.89))))
+    assert "points, +1.0 were asked: not reached" in poor
+    assert "-0.9 points at worst, -0.3 were asked: not reached" in poor
+    assert search_lines([], []) == []
+
+
+def test_the_study_of_verdicts(place, monkeypatch, capfd):  # noqa: F811
+    options = (
+        "--data",
+        place / "glue",
+        "--grid",
+        place / "grid.toml",
+        "--work",
+        place / "work",
+        "--runs",
+        place / "runs",
+    )
+    run_experiments(monkeypatch, *options, "--only", "mrpc-dense")
+    monkeypatch.setattr(efficient, "CANDIDATES", {"mrpc": 4})
+    monkeypatch.setattr(efficient, "SPARSITY", 0.5)
+    monkeypatch.setattr(efficient, "FINAL", efficient.FINAL.replace("--max-steps 150", "--max-steps 2 --batch-size 4"))
+    folders = ("--models", place / "work", "--work", place / "search", "--results", place / "results")
+    monkeypatch.setattr(sys, "argv", ["efficient", "--data", str(place / "glue"), *map(str, folders)])
+    assert efficient.main() == 0
+    written = json.loads((place / "results" / "efficient-mrpc.json").read_text())
+    assert [row["name"] for row in written["candidates"]] == ["uniform", "global", "sensitivity", "random3"]
+    for row in written["candidates"]:
+        assert set(row["verdicts"]) == set(RECOVERIES)
+        assert row["final"]["steps"] == 2
+        assert row["sparsity"] == pytest.approx(0.5, abs=0.005)
+    assert str(place) not in json.dumps(written)
+    capfd.readouterr()
+    assert efficient.main() == 0  # all of it is there
+    assert capfd.readouterr().out == ""
