@@ -10,6 +10,7 @@ import typer
 from bertile import __version__
 from bertile.cli import commands
 from bertile.cli import estimate as estimating
+from bertile.cli import report as reporting
 from bertile.cli import search as searching
 from bertile.cli import train as training
 from bertile.devices.registry import DeviceOptions
@@ -42,6 +43,7 @@ Timeout = Annotated[float | None, typer.Option(min=0.001, help="With --device xr
 app.command()(training.train)
 app.command()(training.prune)
 app.command()(searching.search)
+app.command()(reporting.report)
 
 
 @app.command()

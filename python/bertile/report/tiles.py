@@ -72,11 +72,13 @@ def model_maps(packed: PackedModel) -> list[dict[str, tuple[np.ndarray, float]]]
 
 
 def draw_model_tiles(packed: PackedModel, path: Path) -> None:
-    """Write a PNG of the whole network: a row a layer, a column a matrix, darker where more vectors are kept.
-
-    Raises BertileError when the file cannot be written.
-    """
+    """Write a PNG of the whole network. Raises BertileError when the file cannot be written."""
     check_picture(path)
+    save_picture(model_tiles_figure(packed), path)
+
+
+def model_tiles_figure(packed: PackedModel) -> plt.Figure:
+    """The whole network: a row a layer, a column a matrix, darker where more vectors are kept."""
     names = [name for row in PANELS for name in row]
     maps = model_maps(packed)
     figure, axes = plt.subplots(
@@ -98,4 +100,4 @@ def draw_model_tiles(packed: PackedModel, path: Path) -> None:
         "down: output tiles, across: input features",
         fontsize=11,
     )
-    save_picture(figure, path)
+    return figure
