@@ -13,7 +13,6 @@ from tests.unit.test_experiments import run as run_experiments
 
 from bertile.experiments import efficient
 from bertile.report.search_results import rank_correlation, search_lines
-from bertile.search.judge import RECOVERIES
 
 FINALS = (0.70, 0.71, 0.73, 0.74)
 
@@ -91,7 +90,7 @@ def test_the_study_of_verdicts(place, monkeypatch, capfd):  # noqa: F811
     written = json.loads((place / "results" / "efficient-mrpc.json").read_text())
     assert [row["name"] for row in written["candidates"]] == ["uniform", "global", "sensitivity", "random3"]
     for row in written["candidates"]:
-        assert set(row["verdicts"]) == set(RECOVERIES)
+        assert set(row["verdicts"]) == set(efficient.JUDGED)
         assert row["final"]["steps"] == 2
         assert row["sparsity"] == pytest.approx(0.5, abs=0.005)
     assert str(place) not in json.dumps(written)

@@ -152,7 +152,7 @@ def test_cycles_are_met(job, tmp_path):
     least, most = (searcher.cycles(space.plan(space.neutral(), scale)) for scale in (0.0, 1.0))
     limit = (least + most) // 2
     found = search(replace(job, constraint=Constraint("cycles", limit), trials=4), tmp_path / "s")
-    assert all(0.97 * limit <= record.cycles <= limit for record in found)
+    assert all(0.96 * limit <= record.cycles <= limit for record in found)
 
 
 def test_a_front(job, tmp_path):
@@ -178,3 +178,18 @@ def test_fronts_by_hand():
 def test_a_model_without_a_head(source, job, tmp_path):
     with pytest.raises(BertileError, match="not fine-tuned for films"):
         search(replace(job, source="minilm"), tmp_path / "s")
+
+
+def test_halving_gives_up_what_is_behind(job, tmp_path):
+    """Some candidates end early, the best one does not, and all count as trials."""
+    job = replace(job, trials=8, judge=replace(SMALL, recovery="halving", steps=8))
+    found = search(job, tmp_path / "s")
+    assert 1 <= len(found) < 8
+    judge = judge_of(job, "halving")
+    sets = group_sets(PATTERN, judge.model.config)
+    masks = select_masks(PATTERN, sets, judge.scores(sets), judge.tensors, 0.6)
+    kept = element_masks(sets, masks, judge.tensors)
+    rungs: list[int] = []
+    assert judge.judge(masks, sets, kept, lambda rung, verdict: rungs.append(rung) or rung == 2) is None
+    assert rungs == [1, 2]
+    assert judge.judge(masks, sets, kept) is not None

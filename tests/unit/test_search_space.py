@@ -136,7 +136,7 @@ def count(model, space):
 def test_a_limit_is_met_and_used(space, count):
     dense = count(space.plan(space.neutral(), 100.0))
     plan = fit(Constraint("cycles", dense // 2), space, space.neutral(), count)
-    assert 0.99 * (dense // 2) <= count(plan) <= dense // 2
+    assert 0.98 * (dense // 2) <= count(plan) <= dense // 2
 
 
 def test_what_is_out_of_reach(space, count):

@@ -105,7 +105,7 @@ def search(
     trials: Annotated[int, typer.Option(min=1, help="Candidates in all, baselines among them.")] = 24,
     sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
     recovery: Annotated[
-        str, typer.Option(help="Before judging: none, bias, least-squares or distill.")
+        str, typer.Option(help="Before judging: none, bias, least-squares, distill or halving.")
     ] = "least-squares",
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
     storage: Annotated[str, typer.Option(help="Shared with others: a journal file, or sqlite:///FILE.")] = "",
@@ -179,3 +179,18 @@ def train_best(job, folder: Path, told: tuple[str | None, dict], texts: tuple[Pa
         warn(f"{folder / 'model'} is there already; --restart trains it anew")
         return
     run_training(run, prunes=True)
+    if job.constraint is not None and job.constraint.kind == "cycles":
+        say_cycles(job, folder / "model")
+
+
+def say_cycles(job, folder: Path) -> None:
+    """Whether the trained network meets the constraint as its candidate did."""
+    from bertile.models.families import matrices
+    from bertile.models.load import load_model
+    from bertile.search.cycles import CycleModel
+
+    model = load_model(str(folder))
+    linears = matrices(model.network, model.config.family)
+    cycles = CycleModel(model, job.tokens).cycles({name: linear.weight.data != 0 for name, linear in linears.items()})
+    over = "" if cycles <= job.constraint.value else "over "
+    warn(f"{folder}: {cycles:,} cycles estimated for {job.tokens} tokens, {over}the {job.constraint} asked for")

@@ -30,6 +30,8 @@ from bertile.search.study import open_storage, open_study
 from bertile.tasks.glue import find_task
 
 RESULTS = ROOT / "docs" / "results" / "search"
+# Successive halving judges as `distill` does, or not at all.
+JUDGED = tuple(name for name in RECOVERIES if name != "halving")
 CANDIDATES = {"mrpc": 8, "stsb": 6}
 PATTERN, SPARSITY, SEED = "1x16", 0.75, 0
 # The training that ranks candidates: shorter than a full one, and the same for all.
@@ -60,7 +62,7 @@ def draw_plans(job: SearchJob, work: Path, count: int) -> list[tuple[str, Plan]]
 def judge_plans(job: SearchJob, plans: list[tuple[str, Plan]], work: Path) -> dict[str, list[dict]]:
     """Verdicts by recovery, one a plan, with the seconds that each took."""
     verdicts = {}
-    for recovery in RECOVERIES:
+    for recovery in JUDGED:
         file = work / f"verdicts-{recovery}.json"
         if not file.is_file():
             judged = replace(job, judge=replace(job.judge, recovery=recovery))
@@ -103,7 +105,7 @@ def measure(task: str, data: Path, models: Path, work: Path) -> dict:
     rows = []
     for index, (name, plan) in enumerate(plans):
         final = train_plan(job, index, name, folder)
-        judged = {recovery: verdicts[recovery][index] for recovery in RECOVERIES}
+        judged = {recovery: verdicts[recovery][index] for recovery in JUDGED}
         rows.append({"name": name, "sparsity": plan.sparsity, "verdicts": judged, "final": final})
     command = FINAL.format(dense=f"build/runs/{task}-dense", task=task, data="GLUE", plan="PLAN", folder="DIR")
     return {

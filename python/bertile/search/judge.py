@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,8 @@ from bertile.tasks.metrics import compute_metrics, decisive
 from bertile.train.data import PadBatch, TokenizedTexts
 from bertile.train.distill import hidden_loss, logit_loss
 
-RECOVERIES = ("none", "bias", "least-squares", "distill")
+RECOVERIES = ("none", "bias", "least-squares", "distill", "halving")
+RUNGS = (0, 4, 2, 1)  # where `halving` may give up: before any step, after a quarter of the steps, a half, all
 BATCH = 32
 RIDGE = 1e-2
 
@@ -34,7 +35,7 @@ RIDGE = 1e-2
 class JudgeOptions:
     """recovery: one of RECOVERIES. texts: training texts that it sees. held_out: others, which it is judged on.
 
-    steps, learning_rate: of `distill`, which goes on from least squares.
+    steps, learning_rate: of `distill` and `halving`, which go on from least squares.
     """
 
     recovery: str = "least-squares"
@@ -116,19 +117,38 @@ class Judge:
         for name, weight in self.worker.weights.items():
             weight.mul_(kept[name])
 
-    def judge(self, masks: Masks, sets: list[GroupSet], kept: Mapping[str, torch.Tensor]) -> Verdict:
-        """Recover the network with these masks, and compare it with the dense one."""
+    def judge(
+        self,
+        masks: Masks,
+        sets: list[GroupSet],
+        kept: Mapping[str, torch.Tensor],
+        give_up: Callable[[int, Verdict], bool] = lambda rung, verdict: False,
+    ) -> Verdict | None:
+        """Recover the network with these masks, and compare it with the dense one.
+
+        give_up: under `halving` gets the verdicts on the way, from rung 1 on; where it says so there is none.
+        """
         self._mask(kept)
         if self.options.recovery == "bias":
             self.worker.reconstruct(kept, BIAS_ONLY)
         elif self.options.recovery != "none":
             self.worker.reconstruct(kept, RIDGE)
         if self.options.recovery == "distill":
-            self._distill(Masking(sets, masks))
+            self._distill(Masking(sets, masks), lambda step: False)
+        if self.options.recovery == "halving":
+            rungs = [self.options.steps // part if part else 0 for part in RUNGS[:-1]]
+            if self._distill(
+                Masking(sets, masks),
+                lambda step: step in rungs and give_up(2 ** rungs.index(step), self.compare()),
+            ):
+                return None
         return self.compare()
 
-    def _distill(self, masking: Masking) -> None:
-        """Some steps towards the dense network's logits and hidden states, on the texts that recovery sees."""
+    def _distill(self, masking: Masking, ends: Callable[[int], bool]) -> bool:
+        """Some steps towards the dense network's logits and hidden states, on the texts that recovery sees.
+
+        ends: whether to stop before the step that follows so many; returns whether it did.
+        """
         self.student.train()  # no dropout is drawn below: it is set to 0
         for module in self.student.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -136,7 +156,11 @@ class Judge:
         parameters = [p.requires_grad_(True) for p in self.student.base_model.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=self.options.learning_rate, weight_decay=0.0)
         order = np.random.default_rng(self.seed).permutation(np.resize(np.arange(len(self.seen)), self.options.steps))
+        stopped = False
         for step, index in enumerate(order):
+            stopped = ends(step)
+            if stopped:
+                break
             inputs = _without_labels(self.seen[index])
             with torch.no_grad():
                 theirs = self.dense(**inputs, output_hidden_states=True)
@@ -152,6 +176,7 @@ class Judge:
         for parameter in parameters:
             parameter.requires_grad_(False)
         self.student.eval()
+        return stopped
 
     def compare(self, every: int = 1) -> Verdict:
         """The student as it is against the dense network, on the examples that recovery has not seen."""

@@ -26,7 +26,7 @@ from bertile.prune.select import Masks, select_masks
 from bertile.search.baselines import baseline_genes, directions, sensitivities
 from bertile.search.constraint import Constraint, fit
 from bertile.search.cycles import CycleModel
-from bertile.search.judge import Judge, JudgeOptions
+from bertile.search.judge import Judge, JudgeOptions, Verdict
 from bertile.search.space import Space, make_space
 from bertile.search.study import (
     TrialRecord,
@@ -139,7 +139,17 @@ class Searcher:
             return
         masks, kept = self.masks(plan)
         cycles = self.cycle_model.cycles(kept)
-        verdict = self.judge.judge(masks, self.sets, kept)
+
+        def give_up(rung: int, verdict: Verdict) -> bool:
+            if job.constraint is None:  # of two objectives Optuna cannot tell which is behind
+                return False
+            trial.report(verdict.logits, rung)
+            return trial.should_prune()
+
+        verdict = self.judge.judge(masks, self.sets, kept, give_up)
+        if verdict is None:
+            study.tell(trial, state=TrialState.PRUNED)
+            return
         trial.set_user_attr("name", trial.user_attrs.get("name", "candidate"))
         trial.set_user_attr("plan", plan.to_json())
         trial.set_user_attr("cycles", cycles)

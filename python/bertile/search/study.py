@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
@@ -38,14 +39,22 @@ def open_study(storage: BaseStorage, identity: dict, pareto: bool) -> optuna.Stu
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     directions = ["minimize", "minimize"] if pareto else ["minimize"]
     try:
-        study = optuna.create_study(storage=storage, study_name=STUDY, directions=directions, load_if_exists=True)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=STUDY,
+            directions=directions,
+            load_if_exists=True,
+            pruner=SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
+        )
         kept = study.user_attrs.get(IDENTITY)
         if kept is None:
             study.set_user_attr(IDENTITY, identity)
     except Exception as error:
         raise BertileError(f"cannot open the study: {first_line(error)}") from None
-    if kept is not None and kept != identity:
-        name = next(key for key in identity if kept.get(key) != identity[key])
+    # Where the model lies is another matter on another machine.
+    other = [key for key in identity if key != "model" and kept is not None and kept.get(key) != identity[key]]
+    if other:
+        name = other[0]
         raise BertileError(f"the storage holds a search with another {name}: {kept.get(name)}, not {identity[name]}")
     return study
 
