@@ -21,9 +21,13 @@ def give_usual_mode(file: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file, under a temporary name until it is complete. Raises FormatError."""
+    """A text file, in a folder that is made if need be, under a temporary name until it is complete.
+
+    Raises FormatError.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:

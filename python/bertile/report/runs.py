@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bertile.config.target import target_clocks
 from bertile.errors import BertileError
+from bertile.files import write_text
 
 # The tasks that every summary is over, as pages write them.
 TASKS = {"mrpc": "MRPC", "stsb": "STS-B", "sst2": "SST-2"}
@@ -147,14 +146,5 @@ def write_run(record: RunRecord, folder: Path) -> Path:
     if not record.name or Path(record.name).name != record.name or record.name.startswith("."):
         raise BertileError(f"{record.name!r} cannot name a file")
     file = folder / f"{record.name}.json"
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(file)
-    except OSError as error:
-        raise BertileError(f"cannot write {file}: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    write_text(file, json.dumps(data, indent=1, allow_nan=False) + "\n")
     return file
