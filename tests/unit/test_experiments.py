@@ -81,12 +81,15 @@ def test_the_real_grid_is_complete():
     """What the results need, and every encoder's command is there."""
     names = {experiment.name for experiment in read_grid(ROOT / "docs" / "results" / "grid.toml")}
     for task in ("mrpc", "stsb", "sst2"):
-        assert {f"{task}-dense", *(f"{task}-gradual-1x16-{share}-s0" for share in (50, 75, 90))} <= names
-        assert {f"{task}-gradual-16x16-75-s0", f"{task}-gradual-1x16-75-s1"} <= names
+        assert {f"{task}-dense", *(f"{task}-reconstruct-1x16-{share}-s0" for share in (50, 75, 90))} <= names
+        assert {f"{task}-reconstruct-16x16-75-s0", f"{task}-reconstruct-1x16-75-s1"} <= names
     for task in ("mrpc", "stsb"):
         assert {f"{task}-{method}-1x16-75-s0" for method in ("group-lasso", "oneshot")} <= names
         others = ("32x32", "heads+neurons", "unstructured")
-        assert {f"{task}-gradual-{pattern}-75-s0" for pattern in others} <= names
+        assert {f"{task}-reconstruct-{pattern}-75-s0" for pattern in others} <= names
+    plans = {experiment.name for experiment in read_grid(ROOT / "docs" / "results" / "search.toml")}
+    compared = ("uniform", "global", "sensitivity", "search", "search-cycles")
+    assert {f"{task}-{plan}-75" for task in ("mrpc", "stsb") for plan in compared} <= plans
 
 
 @pytest.mark.parametrize(
