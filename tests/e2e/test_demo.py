@@ -12,7 +12,7 @@ from bertile import demo
 from bertile.config.paths import ROOT
 from bertile.config.spec import load_spec
 from bertile.report import results
-from bertile.report.runs import read_runs
+from bertile.report.runs import TASKS, read_runs
 
 from .conftest import bertile
 
@@ -58,8 +58,11 @@ def test_readme_and_results_show_the_measured_scores():
     dense, half = measured["accuracy"]
     assert f"(Spearman {dense['score_integer']:.4f} against {dense['score_fp32']:.4f} in FP32)" in README
     assert f"({half['score_integer']:.3f})" in README
-    pruned = next(record for record in read_runs(results.RUNS) if record.name == "stsb-gradual-1x16-75-s0")
-    assert f"INT8 keeps {pruned.score_int8:.4f} of the dense model's {pruned.dense:.4f}" in README
+    runs = {record.name: record for record in read_runs(results.RUNS)}
+    for task, between in (("stsb", " the dense model's"), ("sst2", ""), ("mrpc", "")):
+        pruned = runs[f"{task}-reconstruct-1x16-75-s0"]
+        name = TASKS[task]
+        assert f"{pruned.score_int8:.4f} of{between} {pruned.dense:.4f} on {name}" in README
 
 
 def test_readme_commands_run(tmp_path, monkeypatch):

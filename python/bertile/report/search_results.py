@@ -68,7 +68,7 @@ def comparison_lines(records: Sequence[RunRecord]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for task in TASKS:
-        for record in (record for record in records if record.task == task and record.method != DENSE):
+        for record in (record for record in records if record.task == task):
             lines.append(
                 f"| {TASKS[task]} | {record.method} | {record.sparsity_reached:.2%} | {record.cycles:,} | "
                 f"{record.score_fp32:.4f} | {record.score_int8:.4f} | {kept(record):.3f} |"
@@ -80,8 +80,7 @@ def summary_lines(records: Sequence[RunRecord]) -> list[str]:
     """What was asked for against what came out."""
     by_plan: dict[str, dict[str, float]] = {}
     for record in records:
-        if record.method != DENSE:
-            by_plan.setdefault(record.method, {})[record.task] = record.score_int8
+        by_plan.setdefault(record.method, {})[record.task] = record.score_int8
     tasks = set.intersection(*(set(scores) for scores in by_plan.values())) if by_plan else set()
     if not tasks or "uniform" not in by_plan:
         return []
@@ -107,6 +106,7 @@ def summary_lines(records: Sequence[RunRecord]) -> list[str]:
 
 def search_lines(studies: Sequence[dict], records: Sequence[RunRecord]) -> list[str]:
     """The section; nothing where nothing was run."""
+    records = [record for record in records if record.method != DENSE]
     if not studies and not records:
         return []
     full = {record.task: record.train_seconds for record in records if record.method == "uniform"}
