@@ -98,6 +98,7 @@ def test_the_real_grid_is_complete():
         ('encoder = "{task}-half-s{seed}"', 'encoder = "nothing"', "no encoder 'nothing'"),
         ("[[experiment]]", "[[experiments]]", "is broken: 'experiment'"),
         ("seeds = [2]", "seeds = [2, 2]", "is there twice"),
+        ('name = "{task}-gradual-{percent}-s{seed}"', 'name = "{task}-half-s{seed}"', "mrpc-half-s2 is there twice"),
         ("[[encoder]]", "[[encoder]", "is broken"),
     ],
 )

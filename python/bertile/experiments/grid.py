@@ -67,7 +67,9 @@ def read_grid(file: Path) -> list[Experiment]:
         raise BertileError(f"{file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
         raise BertileError(f"{file} is broken: {error}") from None
+    # An experiment's folder is that of its last step: no other step may make one of that name.
     names = [experiment.name for experiment in experiments]
+    names += {step.name for experiment in experiments for step in experiment.steps[:-1]}
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise BertileError(f"{file}: {sorted(twice)[0]} is there twice")
