@@ -49,6 +49,8 @@ Say = Callable[[str], None]
 
 def run_settings(job: Job, train: TokenizedTexts, dev: TokenizedTexts) -> dict:
     """What must be equal for a run to go on from a checkpoint."""
+    prune = job.options.prune
+    plan = read_plan(Path(prune.plan)) if prune is not None and prune.plan else None
     return {
         "source": job.source,
         "task": job.task.name if job.task else "",
@@ -59,9 +61,7 @@ def run_settings(job: Job, train: TokenizedTexts, dev: TokenizedTexts) -> dict:
         "precision": "bf16" if use_bfloat16(job.options.train.precision) else "fp32",
         "processes": processes().num_processes,
         "options": job.options.to_json(),
-        "plan": read_plan(Path(job.options.prune.plan)).to_json()
-        if job.options.prune and job.options.prune.plan
-        else None,
+        "plan": plan.to_json() if plan else None,
     }
 
 
@@ -93,7 +93,7 @@ def run_job(job: Job, progress: Progress = no_progress, say: Say = lambda messag
                 open_work(work, settings, job.restart)
         trainer = make_trainer(job, (student, teacher, masks), (train, dev), (steps, quantized_steps), progress, say)
         if job.options.prune is not None and job.options.prune.method == "reconstruct" and not last_checkpoint(work):
-            reconstruct_student(job, trainer, say)
+            reconstruct_student(job, trainer, progress, say if first else lambda message: None)
         resume_run(trainer, work, say)
         if not first:
             return {}
@@ -124,8 +124,11 @@ def make_trainer(job: Job, models: tuple, examples: tuple, steps: tuple[int, int
     return trainer
 
 
-def reconstruct_student(job: Job, trainer: BertileTrainer, say: Say) -> None:
-    """Prune the student before its first step, in closed form, towards the teacher or what it is itself by now."""
+def reconstruct_student(job: Job, trainer: BertileTrainer, progress: Progress, say: Say) -> None:
+    """Prune the student before its first step, in closed form, towards the teacher or what it is itself by now.
+
+    progress counts rounds.
+    """
     options, student, train = job.options.prune, trainer.student, trainer.train_dataset
     network = student.network.base_model.eval()
     teacher = trainer.teacher
@@ -137,7 +140,7 @@ def reconstruct_student(job: Job, trainer: BertileTrainer, say: Say) -> None:
     batches = (collate([train[i] for i in chosen[first : first + size]]) for first in range(0, len(chosen), size))
     inputs = ({name: tensor for name, tensor in batch.items() if name != "labels"} for batch in batches)
     worker = Reconstructor(dense, network, student.config.family, inputs)
-    prune_reconstructing(worker, trainer.pruner, ReconstructOptions(options.rounds, options.ridge))
+    prune_reconstructing(worker, trainer.pruner, ReconstructOptions(options.rounds, options.ridge), progress)
     errors = ", ".join(f"{error:.3f}" for error in worker.errors)
     say(f"reconstructed from {len(chosen)} texts: relative squared error of the layers {errors}")
 
