@@ -17,7 +17,6 @@ from bertile.prune.groups import element_masks, group_sets, zeroed_share
 from bertile.prune.pattern import parse_pattern
 from bertile.prune.pruner import Pruner
 from bertile.prune.reconstruct import (
-    ReconstructOptions,
     Reconstructor,
     least_squares,
     prune_reconstructing,
@@ -95,7 +94,7 @@ def test_reconstruction_comes_closer_to_the_dense_network(family, pattern, sourc
     parsed = parse_pattern(pattern)
     sets = group_sets(parsed, config)
     pruner = Pruner(parsed, sets, worker.weights, PruneSchedule("reconstruct", 1, 0.5), "activation")
-    prune_reconstructing(worker, pruner, ReconstructOptions(2))
+    prune_reconstructing(worker, pruner, rounds=2)
     kept = element_masks(sets, pruner.masks, worker.weights)
     assert all((worker.weights[name][~kept[name]] == 0).all() for name in kept)
     assert zeroed_share(sets, pruner.masks, worker.weights) == pytest.approx(0.5, abs=1e-3)
@@ -117,7 +116,7 @@ def test_nothing_pruned_changes_nothing(source):
     worker, network, config = worker_of(source())
     pattern = parse_pattern("1x16")
     pruner = Pruner(pattern, group_sets(pattern, config), worker.weights, PruneSchedule("reconstruct", 1, 0.0))
-    prune_reconstructing(worker, pruner, ReconstructOptions(1))
+    prune_reconstructing(worker, pruner, rounds=1)
     assert max(worker.errors) < 1e-8
     for name, weight in network.state_dict().items():
         assert torch.allclose(weight, worker.dense.state_dict()[name], atol=1e-3), name

@@ -193,3 +193,18 @@ def test_halving_gives_up_what_is_behind(job, tmp_path):
     assert judge.judge(masks, sets, kept, lambda rung, verdict: rungs.append(rung) or rung == 2) is None
     assert rungs == [1, 2]
     assert judge.judge(masks, sets, kept) is not None
+
+
+def test_a_verdict_that_is_no_number_ends_its_trial(job, tmp_path, monkeypatch):
+    """It counts as a trial, is never the best one, and is not drawn for ever."""
+    original, calls = Judge.judge, []
+
+    def spoiled(self, *arguments):
+        calls.append(1)
+        verdict = original(self, *arguments)
+        return replace(verdict, logits=float("nan")) if len(calls) == 2 else verdict
+
+    monkeypatch.setattr(Judge, "judge", spoiled)
+    found = search(job, tmp_path / "s")
+    assert (len(calls), len(found)) == (6, 5)
+    assert "global" not in {record.name for record in found}

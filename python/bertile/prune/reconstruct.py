@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -21,16 +20,10 @@ from bertile.prune.pruner import Pruner
 from bertile.prune.replay import Replay, States
 from bertile.prune.scores import ACTIVATION, activation_scores, weight_scores
 
+# Pull towards the weights as they are, as a share of the inputs' mean square.
+RIDGE = 1e-2
 BIAS_ONLY = math.inf  # a ridge that leaves the weights as they are
 INPUT_PROJECTIONS = ("query", "key", "value")
-
-
-@dataclass(frozen=True)
-class ReconstructOptions:
-    """ridge: pull towards the weights as they are, as a share of the inputs' mean square."""
-
-    rounds: int = 3
-    ridge: float = 1e-2
 
 
 def least_squares(
@@ -125,7 +118,8 @@ class Reconstructor:
 def prune_reconstructing(
     worker: Reconstructor,
     pruner: Pruner,
-    options: ReconstructOptions,
+    rounds: int,
+    ridge: float = RIDGE,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Prune the student of `worker` in place, in rounds (cubic, as gradual pruning), each reconstructed.
@@ -135,12 +129,12 @@ def prune_reconstructing(
     """
     schedule, sets = pruner.schedule, pruner.sets
     empty = pruner.empty
-    for number in range(1, options.rounds + 1):
-        share = 1 - (1 - number / options.rounds) ** 3
+    for number in range(1, rounds + 1):
+        share = 1 - (1 - number / rounds) ** 3
         asked = schedule.initial + (schedule.target - schedule.initial) * share
         scores = worker.scores(sets, pruner.score, pruner.seed)
         pruner.masking.set(pruner.select(scores, worker.weights, asked, share, empty))
         pruner.masking.apply(worker.weights)
-        worker.reconstruct(element_masks(sets, pruner.masks, worker.weights), options.ridge)
+        worker.reconstruct(element_masks(sets, pruner.masks, worker.weights), ridge)
         empty = {name: ~mask.ravel() for name, mask in pruner.masks.items()}
-        progress(number, options.rounds)
+        progress(number, rounds)

@@ -15,20 +15,19 @@ from bertile.models.families import matrices
 from bertile.prune.groups import GroupSet
 from bertile.prune.pattern import Pattern
 from bertile.prune.pruner import Masking
-from bertile.prune.reconstruct import BIAS_ONLY, Reconstructor
+from bertile.prune.reconstruct import BIAS_ONLY, RIDGE, Reconstructor
 from bertile.prune.scores import activation_scores, weight_scores
 from bertile.prune.select import Masks, select_masks
 from bertile.quantize.texts import spread_indices
 from bertile.tasks.data import Split
 from bertile.tasks.glue import Task
 from bertile.tasks.metrics import compute_metrics, decisive
-from bertile.train.data import PadBatch, TokenizedTexts
+from bertile.train.data import TokenizedTexts, padded_batches, without_labels
 from bertile.train.distill import hidden_loss, logit_loss
 
 RECOVERIES = ("none", "bias", "least-squares", "distill", "halving")
 RUNGS = (0, 4, 2, 1)  # where `halving` may give up: before any step, after a quarter of the steps, a half, all
 BATCH = 32
-RIDGE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -78,24 +77,19 @@ class Judge:
         order = np.random.default_rng(seed).permutation(len(examples))
         chosen = [order[i] for i in spread_indices(len(order), options.texts + options.held_out)]
         share = len(chosen) * options.texts // (options.texts + options.held_out)
-        self.seen, self.unseen = self._batches(examples, chosen[:share]), self._batches(examples, chosen[share:])
+        parts = (chosen[:share], chosen[share:])
+        self.seen, self.unseen = (padded_batches(examples, part, model.tokenizer, BATCH) for part in parts)
         self.truth = [self._run(self.dense, batch) for batch in self.unseen]
-        inputs = [_without_labels(batch) for batch in self.seen]
+        inputs = [without_labels(batch) for batch in self.seen]
         self.student = copy.deepcopy(self.dense)
         family = model.config.family
         self.worker = Reconstructor(self.dense.base_model, self.student.base_model, family, inputs)
         self.squares = self.worker.input_squares()
         self.tensors = {n: linear.weight.data for n, linear in matrices(self.dense.base_model, family).items()}
 
-    def _batches(self, examples: TokenizedTexts, chosen: list[int]) -> list[dict[str, torch.Tensor]]:
-        """Batches of like length."""
-        ordered = sorted(chosen, key=lambda index: examples.lengths[index])
-        collate = PadBatch(self.model.tokenizer)
-        return [collate([examples[i] for i in ordered[a : a + BATCH]]) for a in range(0, len(ordered), BATCH)]
-
     @torch.no_grad()
     def _run(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        outputs = network(**_without_labels(batch), output_hidden_states=True)
+        outputs = network(**without_labels(batch), output_hidden_states=True)
         return outputs.logits.float(), outputs.hidden_states[-1].float()
 
     def scores(self, sets: list[GroupSet]) -> dict[str, np.ndarray]:
@@ -161,7 +155,7 @@ class Judge:
             stopped = ends(step)
             if stopped:
                 break
-            inputs = _without_labels(self.seen[index])
+            inputs = without_labels(self.seen[index])
             with torch.no_grad():
                 theirs = self.dense(**inputs, output_hidden_states=True)
             ours = self.student(**inputs, output_hidden_states=True)
@@ -192,7 +186,3 @@ class Judge:
             labels.append(batch["labels"].numpy())
         metrics = compute_metrics(self.task, np.concatenate(logits), np.concatenate(labels))
         return Verdict(divergence / rows, error / energy, decisive(self.task, metrics))
-
-
-def _without_labels(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor for name, tensor in batch.items() if name != "labels"}

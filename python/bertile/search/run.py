@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -147,7 +148,7 @@ class Searcher:
             return trial.should_prune()
 
         verdict = self.judge.judge(masks, self.sets, kept, give_up)
-        if verdict is None:
+        if verdict is None or not math.isfinite(verdict.logits):  # a draw that fails would be drawn again
             study.tell(trial, state=TrialState.PRUNED)
             return
         trial.set_user_attr("name", trial.user_attrs.get("name", "candidate"))

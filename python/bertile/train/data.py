@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -93,6 +93,19 @@ class PadBatch:
             labels = [example["labels"] for example in examples]
             batch["labels"] = torch.tensor(labels, dtype=torch.long if isinstance(labels[0], int) else torch.float32)
         return batch
+
+
+def padded_batches(
+    examples: TokenizedTexts, chosen: Sequence[int], tokenizer: PreTrainedTokenizerBase, size: int
+) -> list[dict[str, torch.Tensor]]:
+    """The chosen examples as batches of like length, the shortest first."""
+    ordered, collate = sorted(chosen, key=lambda index: examples.lengths[index]), PadBatch(tokenizer)
+    return [collate([examples[i] for i in ordered[a : a + size]]) for a in range(0, len(ordered), size)]
+
+
+def without_labels(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a network reads of a batch."""
+    return {name: tensor for name, tensor in batch.items() if name != "labels"}
 
 
 def split_texts(texts: Sequence[Text], held_out: int, seed: int) -> tuple[list[Text], list[Text]]:

@@ -13,6 +13,7 @@ from typing import Any
 from bertile.errors import BertileError
 from bertile.prune.pattern import parse_pattern
 from bertile.prune.plan import read_plan
+from bertile.prune.reconstruct import RIDGE
 from bertile.prune.schedule import METHODS
 from bertile.prune.scores import check_score
 from bertile.prune.select import PLANNED, SCOPES
@@ -65,7 +66,7 @@ class PruneOptions:
     rewind: bool = True
     cycles: int = 4
     rounds: int = 3  # of method reconstruct, with the next two
-    ridge: float = 0.01
+    ridge: float = RIDGE
     reconstruct_texts: int = 512
     lasso_strength: float = 1e-4
     lasso_epsilon: float = 1e-3

@@ -25,11 +25,11 @@ from bertile.prune.folder import Provenance, read_pruning, write_masks
 from bertile.prune.neurons import gather_neurons
 from bertile.prune.plan import read_plan
 from bertile.prune.pruner import Pruner
-from bertile.prune.reconstruct import ReconstructOptions, Reconstructor, prune_reconstructing
+from bertile.prune.reconstruct import Reconstructor, prune_reconstructing
 from bertile.quantize.texts import CALIBRATION_FILE, spread_indices
 from bertile.tasks.glue import Task
 from bertile.tasks.metrics import compute_metrics
-from bertile.train.data import PadBatch, TokenizedTexts
+from bertile.train.data import TokenizedTexts, padded_batches, without_labels
 from bertile.train.prepare import (
     Job,
     count_steps,
@@ -134,13 +134,10 @@ def reconstruct_student(job: Job, trainer: BertileTrainer, progress: Progress, s
     teacher = trainer.teacher
     same = teacher is not None and teacher.layers == student.config.layers
     dense = teacher.network.base_model if same else copy.deepcopy(network)
-    chosen = sorted(spread_indices(len(train), options.reconstruct_texts), key=lambda index: train.lengths[index])
-    collate = PadBatch(student.tokenizer)
-    size = job.options.train.batch_size
-    batches = (collate([train[i] for i in chosen[first : first + size]]) for first in range(0, len(chosen), size))
-    inputs = ({name: tensor for name, tensor in batch.items() if name != "labels"} for batch in batches)
-    worker = Reconstructor(dense, network, student.config.family, inputs)
-    prune_reconstructing(worker, trainer.pruner, ReconstructOptions(options.rounds, options.ridge), progress)
+    chosen = spread_indices(len(train), options.reconstruct_texts)
+    batches = padded_batches(train, chosen, student.tokenizer, job.options.train.batch_size)
+    worker = Reconstructor(dense, network, student.config.family, map(without_labels, batches))
+    prune_reconstructing(worker, trainer.pruner, options.rounds, options.ridge, progress)
     errors = ", ".join(f"{error:.3f}" for error in worker.errors)
     say(f"reconstructed from {len(chosen)} texts: relative squared error of the layers {errors}")
 
