@@ -37,10 +37,10 @@ class Experiment:
 
 
 def _fill(template: str, values: dict[str, object]) -> str:
-    """Put values where the template names them; other names stay, for `{data}` and `{work}`."""
+    """Put values where the template names them, words one space apart; `{data}` and `{work}` stay as they are."""
     for name, value in values.items():
         template = template.replace("{" + name + "}", str(value))
-    return template
+    return " ".join(template.split())
 
 
 def _chain(name: str, encoders: list[dict], case: dict[str, object]) -> list[Step]:
@@ -49,7 +49,7 @@ def _chain(name: str, encoders: list[dict], case: dict[str, object]) -> list[Ste
     if entry is None:
         raise BertileError(f"the grid has no encoder {name!r}")
     before = _chain(_fill(entry["from"], case), encoders, case) if "from" in entry else []
-    return [*before, Step(name, _fill(entry["command"].strip(), case | {"name": name}))]
+    return [*before, Step(name, _fill(entry["command"], case | {"name": name}))]
 
 
 def read_grid(file: Path) -> list[Experiment]:
@@ -80,8 +80,9 @@ def _experiment(entry: dict, case: dict, task: str, seed: int, encoders: list[di
     pattern, sparsity = case.get("pattern", ""), float(case.get("sparsity", 0.0))
     percent = f"{100 * sparsity:g}"
     values = {"task": task, "seed": seed, "pattern": pattern, "sparsity": sparsity, "percent": percent}
+    values["options"] = case.get("options", "")
     name, encoder = _fill(entry["name"], values), _fill(entry.get("encoder", ""), values)
     before = _chain(encoder, encoders, values) if encoder else []
-    command = _fill(entry["command"].strip(), values | {"name": name, "encoder": encoder})
+    command = _fill(entry["command"], values | {"name": name, "encoder": encoder})
     steps = (*before, Step(name, command))
     return Experiment(name, task, entry["method"], pattern, sparsity, seed, entry.get("comment", ""), steps)
