@@ -115,3 +115,12 @@ FINALS = [("a", 0.1, 0.9), ("b", 0.2, 0.7), ("c", 0.3, 0.8), ("d", 0.4, 0.6)]
 
 def finals(metric: str = "accuracy", steps: int = 200, sign: int = 1) -> list[Final]:
     return [Final(name, place, cheap, sign * score, metric, steps) for place, (name, cheap, score) in enumerate(FINALS)]
+
+
+def train_plan(folder: Path, trial: int, score: float, steps: int = 200, metric: str = "accuracy") -> Path:
+    """The folder of a model that followed the plan of a trial: what training says of it, and nothing else."""
+    folder.mkdir(parents=True)
+    plan = {"format": "bertile-plan", "pattern": "1x16", "sparsity": 0.75, "shares": shares_of(trial)}
+    log = {"metric": metric, "metrics": {"loss": 0.5, metric: score}, "steps": steps, "plan": plan}
+    (folder / "training.json").write_text(json.dumps(log))
+    return folder

@@ -18,6 +18,10 @@ def report(
     file: Annotated[
         Path | None, typer.Option("-o", "--output", help="HTML file to write; FOLDER/report.html if not given.")
     ] = None,
+    trained: Annotated[
+        list[Path] | None,
+        typer.Option("--trained", help="A model elsewhere that followed a plan of this search; may be given often."),
+    ] = None,
 ) -> None:
     """Write a page about a search: one HTML file, with everything in it."""
     file = (file or folder / PAGE_FILE).expanduser()
@@ -26,7 +30,7 @@ def report(
     with working("loading libraries"):
         from bertile.report.search_folder import read_search
         from bertile.report.search_page import write_page
-    search = read_search(folder)
+    search = read_search(folder, tuple(trained or ()))
     if not file.absolute().parent.is_dir():
         raise BertileError(f"{file.parent}: no such folder")
     with working("packing and drawing"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scipy.stats import kendalltau
 
+from bertile.config.paths import TRAINING_LOG
 from bertile.errors import BertileError
 from bertile.models.encoder import MATRICES
 from bertile.models.folder import first_line
@@ -20,7 +21,6 @@ from bertile.search.run import TRIALS_FILE, best_of, front_of
 from bertile.search.study import TrialRecord
 from bertile.train.options import SECTIONS
 
-FINALS_FILE = "finals.json"
 CANDIDATE, PARETO = "candidate", "pareto"
 IDENTITY = {"model": str, "task": str, "pattern": str, "constraint": str, "tokens": int, "sampler": str, "seed": int,
             "judge": dict}  # fmt: skip
@@ -46,12 +46,12 @@ class Final:
 
 @dataclass(frozen=True)
 class SearchFolder:
-    """A search that has ended. finals: None where nobody trained several plans."""
+    """A search that has ended. finals: those of its plans that were trained."""
 
     folder: Path
     identity: dict
     trials: list[TrialRecord]
-    finals: list[Final] | None
+    finals: list[Final]
 
     @property
     def pareto(self) -> bool:
@@ -73,8 +73,11 @@ class Ratios:
     coarse: dict[str, list[float]]
 
 
-def read_search(folder: Path) -> SearchFolder:
-    """Raises BertileError, one line, for a folder that is not one of a finished search."""
+def read_search(folder: Path, trained: Sequence[Path] = ()) -> SearchFolder:
+    """trained: model folders elsewhere that followed plans of this search.
+
+    Raises BertileError, one line, for a folder that is not one of a finished search.
+    """
     if not folder.is_dir():
         raise BertileError(f"{folder}: no such folder")
     file = folder / TRIALS_FILE
@@ -93,7 +96,7 @@ def read_search(folder: Path) -> SearchFolder:
         raise BertileError(f"{file} is no record of a search: {_cause(error)}") from None
     if not trials:
         raise BertileError(f"{file} holds no trial: there is nothing to report")
-    return SearchFolder(folder, identity, trials, _read_finals(folder / FINALS_FILE))
+    return SearchFolder(folder, identity, trials, _finals(trials, folder, trained))
 
 
 def _read_json(file: Path) -> dict:
@@ -120,18 +123,34 @@ def _trial(data: dict, pattern: str) -> TrialRecord:
     return trial
 
 
-def _read_finals(file: Path) -> list[Final] | None:
-    if not file.exists():
-        return None
-    data = _read_json(file)
-    try:
-        finals = [Final(**{f.name: row[f.name] for f in fields(Final)}) for row in data["finals"]]
-        for final in finals:
-            if not (math.isfinite(final.cheap) and math.isfinite(final.score)):
-                raise ValueError(f"{final.name} has a score that is no number")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BertileError(f"{file} is no record of trained plans: {_cause(error)}") from None
+def _finals(trials: Sequence[TrialRecord], folder: Path, others: Sequence[Path]) -> list[Final]:
+    """What became of the trials that were trained: model folders inside the search's own, and `others`.
+
+    Raises BertileError for one of `others` that followed no plan of this search.
+    """
+    finals = []
+    for model in (*sorted(file.parent for file in folder.glob(f"*/{TRAINING_LOG}")), *others):
+        final = _final(trials, model)
+        if final is not None:
+            finals.append(final)
+        elif model in others:
+            raise BertileError(f"{model} was not trained after a plan of {folder}")
     return finals
+
+
+def _final(trials: Sequence[TrialRecord], model: Path) -> Final | None:
+    """The trial that a trained model followed, with the model's score; None where it followed none of them."""
+    file = model / TRAINING_LOG
+    log = _read_json(file)
+    try:
+        shares = (log["plan"] or {}).get("shares")
+        score, metric, steps = float(log["metrics"].get(log["metric"], math.nan)), log["metric"], int(log["steps"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BertileError(f"{file} is no training log: {_cause(error)}") from None
+    trial = next((trial for trial in trials if trial.plan["shares"] == shares), None)
+    if trial is None or not math.isfinite(score):
+        return None
+    return Final(trial.name, trial.number, trial.cheap, score, metric, steps)
 
 
 def ratios(trial: TrialRecord, pattern: str) -> Ratios:

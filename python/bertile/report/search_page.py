@@ -14,7 +14,6 @@ from bertile.report.network_page import chosen_network
 from bertile.report.picture import svg_picture
 from bertile.report.search_folder import (
     CANDIDATE,
-    FINALS_FILE,
     SearchFolder,
     comparable,
     ratios,
@@ -207,9 +206,10 @@ def trials_over_time(search: SearchFolder) -> str:
 
 def cheap_against_final(search: SearchFolder) -> str:
     """What training made of several plans, and whether the cheap score had told."""
-    if not search.finals:
+    if len(search.finals) < 2:
         return paragraph(
-            f"No plans were trained side by side here (no {FINALS_FILE}): the cheap score was not checked."
+            "No two plans of this search were trained (bertile prune --plan; bertile report --trained MODEL): the "
+            "cheap score was not checked."
         )
     parts = [
         paragraph(
