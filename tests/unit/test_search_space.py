@@ -22,8 +22,9 @@ from bertile.prune.select import select_masks
 from bertile.quantize.quantizer import quantize_encoder
 from bertile.search.constraint import Constraint, fit, make_constraint
 from bertile.search.cycles import CycleModel
-from bertile.search.space import LEAST, Space, logarithms, make_space
+from bertile.search.space import BLOCKS, LEAST, Space, logarithms, make_space
 
+PATTERNS = ["1x4", "heads+1x4", "1x1", "4x4+1x4", "heads+4x4+1x4"]
 TENSORS = {f"layers.{i}.{name}": torch.ones(SIZES[name]) for i in range(2) for name in MATRICES}
 
 
@@ -46,13 +47,14 @@ def no_cycles(plan) -> int:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), sparsity=st.floats(0.3, 0.9), text=st.sampled_from(["1x4", "heads+1x4", "1x1"]))
+@given(seed=st.integers(0, 10**6), sparsity=st.floats(0.3, 0.9), text=st.sampled_from(PATTERNS))
 def test_a_ratio_is_met(seed, sparsity, text):
     """At least as sparse as asked, and by less than 0.5 % of the weights more than the groups make it."""
     space = space_of(text)
     generator = np.random.default_rng(seed)
     genes = {name: generator.uniform(*bounds) for name, bounds in space.ranges().items()}
-    genes |= {name: 0.0 for name in genes if name.startswith("coarse.") and sparsity < 0.6}
+    # Coarse groups that take more than what is to go would make it sparser.
+    genes |= {name: value * sparsity for name, value in genes.items() if name.startswith("coarse.")}
     plan = fit(Constraint("sparsity", sparsity), space, genes, no_cycles)
     reached = zeroed_share(list(space.sets), masks_of(space, plan), TENSORS)
     assert reached == pytest.approx(plan.sparsity, abs=2e-3)
@@ -72,6 +74,30 @@ def test_plans_by_hand():
     assert space.plan(genes, 0.25).sparsity == pytest.approx(0.75 - 0.25 * 240 / 1056, abs=1e-2)
     assert max(space.plan(genes, 0.0).shares.values()) <= 1 - LEAST + 0.01
     assert set(space.plan(genes, 100.0).shares.values()) == {0.0}
+
+
+def test_each_matrix_has_its_block_shape():
+    """Of one matrix half goes in blocks of 4x4 and the rest of it in 1x4; of all others nothing goes in blocks."""
+    space = make_space(parse_pattern("4x4+1x4"), CONFIG, {})
+    assert [s.name for s in space.coarse()] == [f"4x4/{name}" for name in TENSORS]
+    assert space.ranges()["coarse.4x4/layers.0.key"] == (0.0, BLOCKS)
+    plan = space.plan(space.neutral() | {"coarse.4x4/layers.0.key": 5 / 9}, 0.25)
+    assert {name for name, share in plan.shares.items() if share == 0} == {
+        f"4x4/{name}" for name in TENSORS if name != "layers.0.key"
+    }
+    masks = masks_of(space, plan)
+    assert masks["4x4/layers.0.key"].sum() == 4  # of 3 x 3 blocks
+    kept = element_masks(list(space.sets), masks, TENSORS)
+    assert {name: float(mask.float().mean()) for name, mask in kept.items()} == pytest.approx(
+        dict.fromkeys(TENSORS, 0.25), abs=0.01
+    )
+    blocks = parse_pattern("4x4").components[0].block
+    space = make_space(parse_pattern("heads+4x4+1x4"), CONFIG, {})
+    genes = space.neutral() | {"coarse.heads/layers.0.heads": 1 / 3, "coarse.4x4/layers.0.key": 1 / 3}
+    assert space.plan(genes, 100.0).shares["1x4/layers.0.key"] == pytest.approx(1 / 3)  # one head is three blocks
+    empty = {name: int((blocks.sums(mask.float()) == 0).sum()) for name, mask in kept.items()}
+    assert empty["layers.0.key"] >= 5
+    assert empty["layers.0.query"] < 5
 
 
 def test_coarse_groups_go_first():

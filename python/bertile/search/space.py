@@ -17,6 +17,7 @@ from bertile.prune.plan import Plan
 LAYER, KIND, MATRIX = 0.4, 0.4, 0.3
 TILT = 1.5  # along what the sensitivities, or global magnitudes, say
 COARSE = 0.5  # share of the heads, neurons or layers that may go before the finer groups
+BLOCKS = 0.75  # share of a matrix that may go in larger blocks before smaller ones
 # A set keeps this share of its weights at least: an empty matrix is for whole layers, heads and neurons.
 LEAST = 0.02
 BISECTIONS = 14
@@ -54,7 +55,10 @@ class Space:
         result |= {f"layer.{index}": (-LAYER, LAYER) for index in range(self.layers)}
         result |= {f"kind.{name}": (-KIND, KIND) for name in self._kinds()}
         result |= {f"set.{s.name}": (-MATRIX, MATRIX) for s in self.fitted()}
-        return result | {f"coarse.{s.name}": (0.0, COARSE) for s in self.coarse()}
+        return result | {f"coarse.{s.name}": (0.0, self._most(s)) for s in self.coarse()}
+
+    def _most(self, group_set: GroupSet) -> float:
+        return COARSE if self.pattern.components[group_set.component].block is None else BLOCKS
 
     def neutral(self, **values: float) -> dict[str, float]:
         """Genes that are 0 but for the tilts named."""
@@ -75,10 +79,11 @@ class Space:
     def plan(self, genes: Genes, scale: float) -> Plan:
         """The plan in which every fitted set keeps `scale` times its weight, within what is possible."""
         shares = {s.name: round(genes[f"coarse.{s.name}"] * s.count) / s.count for s in self.coarse()}
-        gone: dict[str, float] = {}  # by matrix, what coarse groups take
+        # By matrix, what coarse groups take: the share of each counts what coarser ones took.
+        gone: dict[str, float] = {}
         for s in self.coarse():
             for member in s.members:
-                gone[member.matrix] = 1 - (1 - gone.get(member.matrix, 0.0)) * (1 - shares[s.name])
+                gone[member.matrix] = max(gone.get(member.matrix, 0.0), shares[s.name])
         weights = self.weights(genes)
         for s in self.fitted():
             most = 1 - max(gone.get(member.matrix, 0.0) for member in s.members)
