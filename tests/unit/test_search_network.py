@@ -21,6 +21,7 @@ from bertile.models.load import load_model, separator_of
 from bertile.pack.container import save_packed
 from bertile.pack.packer import unpack_encoder
 from bertile.perf.estimate import estimate_cycles
+from bertile.report import cycles
 from bertile.report import search_pictures as pictures
 from bertile.report.network_page import about_network
 from bertile.report.search_folder import read_search, training_command
@@ -141,13 +142,13 @@ def test_the_waterfall_adds_up(network):
 
 def test_the_roofline_bounds_its_points(network):
     estimate = network.estimate
-    points = pictures.roofline_points(estimate)
+    points = cycles.roofline_points({"layers": estimate.layers()})
     assert len(points) == 12
     for _, intensity, rate in points:
-        assert 0 < rate <= min(pictures.PEAK, intensity * pictures.bandwidth()) * 1.001
+        assert 0 < rate <= min(cycles.PEAK, intensity * cycles.bandwidth(300)) * 1.001
     ddr, dsp = pictures.roofline_figure(estimate).axes[0].lines
-    assert np.allclose(ddr.get_ydata() / ddr.get_xdata(), pictures.bandwidth())
-    assert pictures.bandwidth() == pytest.approx(19.2e9 * 0.85 / 300e6)
+    assert np.allclose(ddr.get_ydata() / ddr.get_xdata(), cycles.bandwidth(300))
+    assert cycles.bandwidth(300) == pytest.approx(19.2e9 * 0.85 / 300e6)
     assert dsp.get_ydata().tolist() == [2048, 2048]
 
 

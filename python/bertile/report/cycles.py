@@ -8,12 +8,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bertile.config.spec import load_spec
 from bertile.config.target import load_target
 from bertile.errors import BertileError
+from bertile.models.encoder import MATRICES
 from bertile.report.picture import save_picture
 
 SPEC = load_spec()
@@ -27,6 +27,7 @@ LABELS = {
     "layernorm": "waiting for LayerNorm",
     "latency": "waiting for words",
 }
+SHORT = {"attention_output": "attn. out", "ffn_in": "ffn in", "ffn_out": "ffn out"}
 
 
 def title(summary: dict) -> str:
@@ -41,31 +42,51 @@ def gemms(summary: dict) -> list[dict]:
     return [o for layer in summary["layers"] for o in layer["operations"] if o["tile_bytes"]]
 
 
-def draw_roofline(summary: dict, path: Path) -> None:
-    """A point a gemm: multiply-accumulates a byte of weight tiles against those a cycle."""
+def bandwidth(clock_megahertz: float) -> float:
+    """Bytes of weight tiles that come in a cycle."""
     ddr = load_target()["ddr"]
-    bandwidth = ddr["gigabytes_per_second"] * ddr["efficiency"] * 1e3 / summary["clock_megahertz"]
-    bandwidth = min(bandwidth, SPEC.packet.beat_bytes)
-    figure, axis = plt.subplots(figsize=(9, 5.5), layout="constrained")
-    points = [o for o in gemms(summary) if o["compute"]]
+    return min(ddr["gigabytes_per_second"] * ddr["efficiency"] * 1e3 / clock_megahertz, SPEC.packet.beat_bytes)
+
+
+def roofline_points(summary: dict) -> list[tuple[dict, float, float]]:
+    """Of each gemm with weights left: itself, its multiplications a byte of weight tiles, and those a cycle."""
+    return [
+        (gemm, gemm["compute"] * PEAK / gemm["tile_bytes"], gemm["compute"] * PEAK / gemm["cycles"])
+        for gemm in gemms(summary)
+        if gemm["compute"]
+    ]
+
+
+def plot_roofline(axis: plt.Axes, points: list[tuple[dict, float, float]], clock_megahertz: float) -> None:
+    """A point a gemm under what DSPs and DDR allow."""
+    rate = bandwidth(clock_megahertz)
+    knee = PEAK / rate
+    spread = [x for _, x, _ in points] + [knee]
+    first, last = min(spread) / 2, max(spread) * 2
+    axis.plot([first, knee], [rate * first, PEAK], color="black", linewidth=1.2, linestyle="--", label="DDR bound")
+    axis.plot([knee, last], [PEAK, PEAK], color="black", linewidth=1.2, label="DSP bound")
+    for number, matrix in enumerate(MATRICES):
+        mine = [(x, y) for gemm, x, y in points if gemm["name"] == matrix]
+        if mine:
+            axis.scatter(*zip(*mine, strict=True), s=30, marker="os^DvP"[number], color=f"C{number}", alpha=0.8,
+                         label=SHORT.get(matrix, matrix))  # fmt: skip
+    axis.set(xscale="log", yscale="log", ylim=(min([y for *_, y in points] + [PEAK / 2]) / 2, PEAK * 1.4),
+             xlabel="multiplications a byte of weight tiles", ylabel="multiplications a cycle")  # fmt: skip
+    for direction in (axis.xaxis, axis.yaxis):
+        direction.set_major_locator(LogLocator(2))
+        direction.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        direction.set_minor_formatter(NullFormatter())
+
+
+def draw_roofline(summary: dict, path: Path) -> None:
+    """Multiplications a byte of weight tiles against those a cycle, of each gemm."""
+    points = roofline_points(summary)
     if not points:
         raise BertileError("no weight is left in this model; there is no roofline to draw")
-    intensity = np.array([o["compute"] * PEAK / o["tile_bytes"] for o in points])
-    reach = np.geomspace(min(intensity.min(), PEAK / bandwidth) / 2, max(intensity.max(), PEAK / bandwidth) * 2, 200)
-    axis.plot(reach, np.minimum(PEAK, bandwidth * reach), color="black", label="bound: DSPs, DDR")
-    names = list(dict.fromkeys(o["name"] for o in points))
-    for number, name in enumerate(names):
-        rows = [(x, o) for x, o in zip(intensity, points, strict=True) if o["name"] == name]
-        rates = [o["compute"] * PEAK / o["cycles"] for _, o in rows]
-        axis.scatter([x for x, _ in rows], rates, s=36, color=f"C{number}", label=name, alpha=0.7)
-    axis.set(xscale="log", yscale="log", xlabel="multiply-accumulates a byte of weight tiles",
-             ylabel="multiply-accumulates a cycle (kept weights only)", title=title(summary))  # fmt: skip
-    axis.set_ylim(top=PEAK * 1.5)
-    for direction in (axis.xaxis, axis.yaxis):
-        direction.set_major_formatter(ScalarFormatter())
-        direction.set_minor_formatter(ScalarFormatter())
-    axis.tick_params(which="minor", labelsize=7)
-    axis.grid(alpha=0.3, which="both")
+    figure, axis = plt.subplots(figsize=(9, 5.5), layout="constrained")
+    plot_roofline(axis, points, summary["clock_megahertz"])
+    axis.set_title(title(summary))
+    axis.grid(alpha=0.3)
     axis.legend(loc="lower right")
     save_picture(figure, path)
 

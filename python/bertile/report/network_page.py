@@ -7,6 +7,7 @@ from bertile.models.encoder import MATRICES
 from bertile.pack.packer import kept_vectors, packed_sparsity
 from bertile.perf.estimate import project_milliseconds
 from bertile.report import search_pictures as pictures
+from bertile.report.cycles import LABELS, PEAK, bandwidth, roofline_points
 from bertile.report.html import figure, folded, paragraph, row, table
 from bertile.report.picture import svg_picture
 from bertile.report.search_folder import SearchFolder
@@ -81,7 +82,7 @@ def cycle_parts(network: Network) -> str:
     rows.append(("finish", f"{estimate.finish:,}", *[""] * len(parts)))
     totals = estimate.parts()
     rows.append(("all", f"{estimate.total:,}", *(f"{totals[part]:,}" for part in parts)))
-    names = [pictures.LABELS[part] for part in parts]
+    names = [LABELS[part] for part in parts]
     clock = target_clocks()[0]
     return (
         "<h3>Cycles</h3>"
@@ -91,7 +92,7 @@ def cycle_parts(network: Network) -> str:
 
 
 def roofline(network: Network) -> str:
-    points = pictures.roofline_points(network.estimate)
+    points = roofline_points({"layers": network.estimate.layers()})
     if not points:
         return paragraph("No weight is left in this network: it has no roofline.")
     svg = svg_picture(
@@ -101,15 +102,15 @@ def roofline(network: Network) -> str:
     )
     return figure(
         svg,
-        f"Roofline: kept weights only. At most {pictures.PEAK:,} multiplications a cycle in the DSPs, and "
-        f"{pictures.bandwidth():.1f} bytes a cycle from DDR (assumed, at {target_clocks()[0]} MHz).",
+        f"Roofline: kept weights only. At most {PEAK:,} multiplications a cycle in the DSPs, and "
+        f"{bandwidth(target_clocks()[0]):.1f} bytes a cycle from DDR (assumed, at {target_clocks()[0]} MHz).",
     )
 
 
 def roofline_table(network: Network) -> str:
     rows = [
         (f"layer {gemm['layer']} {gemm['name']}", f"{gemm['cycles']:,}", f"{x:,.0f}", f"{y:,.0f}", gemm["bound"])
-        for gemm, x, y in pictures.roofline_points(network.estimate)
+        for gemm, x, y in roofline_points({"layers": network.estimate.layers()})
     ]
     head = ("product", "cycles", "multiplications a byte", "multiplications a cycle", "bound by")
     return table("Matrix products, estimated", head, rows)

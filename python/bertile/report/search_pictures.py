@@ -12,12 +12,12 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bertile.config.target import load_target, target_clocks
+from bertile.config.target import target_clocks
 from bertile.models.encoder import MATRICES
 from bertile.perf.estimate import CycleEstimate
-from bertile.report.cycles import COLOURS, LABELS, PEAK, SPEC, gemms
+from bertile.report.cycles import COLOURS, LABELS, SHORT, plot_roofline, roofline_points
 from bertile.report.search_folder import CANDIDATE, Final, Ratios, SearchFolder
 from bertile.report.tiles import SHADES
 
@@ -26,7 +26,6 @@ GREY, AMBER, RED, BLUE, GREEN = "#8a939c", "#c98a1b", "#d1495b", "#3b82c4", "#3a
 BASELINE_MARKERS = ("s", "^", "D", "v", "P", "X")
 HALF, WHOLE, SMALL = 5.0, 9.6, 1.8  # inches
 EDGES = {"launch": "#8e6bb0", "finish": "#3f9c9c"}  # cycles of no layer
-SHORT = {"attention_output": "attn. out", "ffn_in": "ffn in", "ffn_out": "ffn out"}
 LETTERS = "QKVOIF"  # of the matrices, where there is no room
 DIVERGENCE = "logit divergence (lower is better)"
 
@@ -191,43 +190,10 @@ def layer_parts(layer: dict) -> dict[str, int]:
     return {part: sum(operation[part] for operation in layer["operations"]) for part in COLOURS}
 
 
-def bandwidth() -> float:
-    """Bytes of weight tiles that come in a cycle, at the target's first clock."""
-    ddr = load_target()["ddr"]
-    return min(ddr["gigabytes_per_second"] * ddr["efficiency"] * 1e3 / target_clocks()[0], SPEC.packet.beat_bytes)
-
-
-def roofline_points(estimate: CycleEstimate) -> list[tuple[dict, float, float]]:
-    """Of each gemm with weights left: itself, its multiplications a byte of weight tiles, and those a cycle."""
-    return [
-        (gemm, gemm["compute"] * PEAK / gemm["tile_bytes"], gemm["compute"] * PEAK / gemm["cycles"])
-        for gemm in gemms({"layers": estimate.layers()})
-        if gemm["compute"]
-    ]
-
-
 def roofline_figure(estimate: CycleEstimate) -> plt.Figure:
     """A point a gemm under what DSPs and DDR allow."""
-    points = roofline_points(estimate)
     figure, axis = _axes(4.2)
-    knee = PEAK / bandwidth()
-    spread = [x for _, x, _ in points] + [knee]
-    first, last = min(spread) / 2, max(spread) * 2
-    axis.plot(
-        [first, knee], [bandwidth() * first, PEAK], color="black", linewidth=1.2, linestyle="--", label="DDR bound"
-    )
-    axis.plot([knee, last], [PEAK, PEAK], color="black", linewidth=1.2, label="DSP bound")
-    for number, matrix in enumerate(MATRICES):
-        mine = [(x, y) for gemm, x, y in points if gemm["name"] == matrix]
-        if mine:
-            axis.scatter(*zip(*mine, strict=True), s=30, marker="os^DvP"[number], color=f"C{number}", alpha=0.8,
-                         label=SHORT.get(matrix, matrix))  # fmt: skip
-    axis.set(xscale="log", yscale="log", ylim=(min([y for *_, y in points] + [PEAK / 2]) / 2, PEAK * 1.4),
-             xlabel="multiplications a byte of weight tiles", ylabel="multiplications a cycle")  # fmt: skip
-    for direction in (axis.xaxis, axis.yaxis):
-        direction.set_major_locator(LogLocator(2))
-        direction.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        direction.set_minor_formatter(NullFormatter())
+    plot_roofline(axis, roofline_points({"layers": estimate.layers()}), target_clocks()[0])
     _legend(figure)
     return figure
 
