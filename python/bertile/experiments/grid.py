@@ -80,9 +80,10 @@ def _experiment(entry: dict, case: dict, task: str, seed: int, encoders: list[di
     pattern, sparsity = case.get("pattern", ""), float(case.get("sparsity", 0.0))
     percent = f"{100 * sparsity:g}"
     values = {"task": task, "seed": seed, "pattern": pattern, "sparsity": sparsity, "percent": percent}
-    values["options"] = case.get("options", "")
+    values["options"] = case.get("options", entry.get("options", ""))
     name, encoder = _fill(entry["name"], values), _fill(entry.get("encoder", ""), values)
     before = _chain(encoder, encoders, values) if encoder else []
     command = _fill(entry["command"], values | {"name": name, "encoder": encoder})
     steps = (*before, Step(name, command))
-    return Experiment(name, task, entry["method"], pattern, sparsity, seed, entry.get("comment", ""), steps)
+    comment = case.get("comment", entry.get("comment", ""))
+    return Experiment(name, task, entry["method"], pattern, sparsity, seed, comment, steps)
