@@ -5,7 +5,7 @@
 
 namespace bertile {
 
-static const uint64_t kSpecDigest = 0x6D3E13916DEF24F6ULL;
+static const uint64_t kSpecDigest = 0x370D877BFC7FAC14ULL;
 static const int kContractVersion = 1;
 static const int kContractProgramMagic = 1162630210;
 static const int kWordTokens = 32;
@@ -33,6 +33,10 @@ static const int kStreamCommands = 16;
 static const int kStreamTiles = 64;
 static const int kStreamWords = 2048;
 static const int kStreamResults = 64;
+static const int kStreamWordsFrom = 64;
+static const int kStreamMomentsFrom = 128;
+static const int kCooperationUnits = 3;
+static const int kCooperationMomentBeats = 6;
 static const int kLawMultiplierBits = 16;
 static const int kLawShiftMax = 47;
 static const int kLawScoreFractionBits = 8;
@@ -50,6 +54,7 @@ static const int kOpcodeTables = 1;
 static const int kOpcodeLoad = 2;
 static const int kOpcodeGemm = 3;
 static const int kOpcodeAttention = 4;
+static const int kOpcodeJoin = 5;
 static const int kPostNone = 0;
 static const int kPostActivation = 1;
 static const int kPostLayernorm = 2;
@@ -63,12 +68,15 @@ static const int kFlagUnsignedSource = 0;
 static const int kFlagReload = 1;
 static const int kFlagStore = 2;
 static const int kFlagTrace = 3;
+static const int kFlagShare = 4;
 static const int kLaunchFlagTrace = 0;
+static const int kLaunchFlagCooperative = 1;
 static const int kErrorNone = 0;
 static const int kErrorDigest = 1;
 static const int kErrorOpcode = 2;
 static const int kErrorLaunch = 3;
 static const int kErrorEngine = 4;
+static const int kErrorPeer = 5;
 static const int kEngineErrorNone = 0;
 static const int kEngineErrorOpcode = 1;
 static const int kEngineErrorShape = 2;
@@ -97,11 +105,14 @@ struct Descriptor {
   uint32_t tile_offset;  // gemm: first beat of its tiles in the weight image
   uint32_t tile_beats;  // gemm: beats of its tiles
   uint32_t parameter_offset;  // first beat of table or LayerNorm parameters in the parameter image
-  uint32_t parameter_beats;  // beats of these parameters
+  uint32_t parameter_beats;  // beats of these parameters; layernorm: of this unit's features, without header
   uint16_t score_multiplier;  // attention: requantization of the scores
   uint8_t score_shift;  // attention: requantization of the scores
   uint8_t context_shift;  // attention: requantization of the context
   uint32_t context_numerator;  // attention: numerator of the row scale
+  uint16_t peer_tiles_0;  // join: tiles that peer 0 has shared of these row blocks
+  uint16_t peer_tiles_1;  // join: tiles that peer 1 has shared of these row blocks
+  uint16_t parameter_skip;  // layernorm: beats between the header and the first feature of this unit
 };
 
 template <typename Bytes>
@@ -131,6 +142,9 @@ inline Descriptor DecodeDescriptor(const Bytes& bytes, int base = 0) {
   record.score_shift = uint8_t((uint8_t(uint8_t(bytes[base + 42])) << 0));
   record.context_shift = uint8_t((uint8_t(uint8_t(bytes[base + 43])) << 0));
   record.context_numerator = uint32_t((uint32_t(uint8_t(bytes[base + 44])) << 0) | (uint32_t(uint8_t(bytes[base + 45])) << 8) | (uint32_t(uint8_t(bytes[base + 46])) << 16) | (uint32_t(uint8_t(bytes[base + 47])) << 24));
+  record.peer_tiles_0 = uint16_t((uint16_t(uint8_t(bytes[base + 48])) << 0) | (uint16_t(uint8_t(bytes[base + 49])) << 8));
+  record.peer_tiles_1 = uint16_t((uint16_t(uint8_t(bytes[base + 50])) << 0) | (uint16_t(uint8_t(bytes[base + 51])) << 8));
+  record.parameter_skip = uint16_t((uint16_t(uint8_t(bytes[base + 52])) << 0) | (uint16_t(uint8_t(bytes[base + 53])) << 8));
   return record;
 }
 
@@ -185,6 +199,12 @@ inline void EncodeDescriptor(const Descriptor& record, Bytes& bytes, int base = 
   bytes[base + 45] = uint8_t(record.context_numerator >> 8);
   bytes[base + 46] = uint8_t(record.context_numerator >> 16);
   bytes[base + 47] = uint8_t(record.context_numerator >> 24);
+  bytes[base + 48] = uint8_t(record.peer_tiles_0 >> 0);
+  bytes[base + 49] = uint8_t(record.peer_tiles_0 >> 8);
+  bytes[base + 50] = uint8_t(record.peer_tiles_1 >> 0);
+  bytes[base + 51] = uint8_t(record.peer_tiles_1 >> 8);
+  bytes[base + 52] = uint8_t(record.parameter_skip >> 0);
+  bytes[base + 53] = uint8_t(record.parameter_skip >> 8);
 }
 
 struct Command {
@@ -207,6 +227,8 @@ struct Command {
   int16_t limit_low;  // saturation of the results
   int16_t limit_high;  // saturation of the results
   uint32_t await_weight;  // scores, context: words the engine must have received before it fetches keys or values
+  uint32_t await_peer_0;  // words the engine must have received from peer 0 since the launch began
+  uint32_t await_peer_1;  // the same from peer 1
 };
 
 template <typename Bytes>
@@ -231,6 +253,8 @@ inline Command DecodeCommand(const Bytes& bytes, int base = 0) {
   record.limit_low = int16_t((uint16_t(uint8_t(bytes[base + 26])) << 0) | (uint16_t(uint8_t(bytes[base + 27])) << 8));
   record.limit_high = int16_t((uint16_t(uint8_t(bytes[base + 28])) << 0) | (uint16_t(uint8_t(bytes[base + 29])) << 8));
   record.await_weight = uint32_t((uint32_t(uint8_t(bytes[base + 32])) << 0) | (uint32_t(uint8_t(bytes[base + 33])) << 8) | (uint32_t(uint8_t(bytes[base + 34])) << 16) | (uint32_t(uint8_t(bytes[base + 35])) << 24));
+  record.await_peer_0 = uint32_t((uint32_t(uint8_t(bytes[base + 36])) << 0) | (uint32_t(uint8_t(bytes[base + 37])) << 8) | (uint32_t(uint8_t(bytes[base + 38])) << 16) | (uint32_t(uint8_t(bytes[base + 39])) << 24));
+  record.await_peer_1 = uint32_t((uint32_t(uint8_t(bytes[base + 40])) << 0) | (uint32_t(uint8_t(bytes[base + 41])) << 8) | (uint32_t(uint8_t(bytes[base + 42])) << 16) | (uint32_t(uint8_t(bytes[base + 43])) << 24));
   return record;
 }
 
@@ -271,6 +295,14 @@ inline void EncodeCommand(const Command& record, Bytes& bytes, int base = 0) {
   bytes[base + 33] = uint8_t(record.await_weight >> 8);
   bytes[base + 34] = uint8_t(record.await_weight >> 16);
   bytes[base + 35] = uint8_t(record.await_weight >> 24);
+  bytes[base + 36] = uint8_t(record.await_peer_0 >> 0);
+  bytes[base + 37] = uint8_t(record.await_peer_0 >> 8);
+  bytes[base + 38] = uint8_t(record.await_peer_0 >> 16);
+  bytes[base + 39] = uint8_t(record.await_peer_0 >> 24);
+  bytes[base + 40] = uint8_t(record.await_peer_1 >> 0);
+  bytes[base + 41] = uint8_t(record.await_peer_1 >> 8);
+  bytes[base + 42] = uint8_t(record.await_peer_1 >> 16);
+  bytes[base + 43] = uint8_t(record.await_peer_1 >> 24);
 }
 
 struct EngineWord {
@@ -439,7 +471,7 @@ struct Launch {
   uint32_t flags;  // bits of `launch_flag`
   uint64_t spec_digest;  // first eight bytes of the spec digest
   uint32_t program_offset;  // first descriptor, in beats of the program image
-  uint16_t hidden;  // words of a row block of input and output
+  uint16_t hidden;  // words of a row block of input and output: this unit's features
   uint16_t row_blocks;  // of all sequences
   uint16_t sequences;  // entries that follow
 };

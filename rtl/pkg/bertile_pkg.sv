@@ -2,7 +2,7 @@
 
 package bertile_pkg;
 
-  localparam logic [63:0] SpecDigest = 64'h6D3E13916DEF24F6;
+  localparam logic [63:0] SpecDigest = 64'h370D877BFC7FAC14;
   localparam int unsigned ContractVersion = 1;
   localparam int unsigned ContractProgramMagic = 1162630210;
   localparam int unsigned WordTokens = 32;
@@ -30,6 +30,10 @@ package bertile_pkg;
   localparam int unsigned StreamTiles = 64;
   localparam int unsigned StreamWords = 2048;
   localparam int unsigned StreamResults = 64;
+  localparam int unsigned StreamWordsFrom = 64;
+  localparam int unsigned StreamMomentsFrom = 128;
+  localparam int unsigned CooperationUnits = 3;
+  localparam int unsigned CooperationMomentBeats = 6;
   localparam int unsigned LawMultiplierBits = 16;
   localparam int unsigned LawShiftMax = 47;
   localparam int unsigned LawScoreFractionBits = 8;
@@ -47,6 +51,7 @@ package bertile_pkg;
   localparam int unsigned OpcodeLoad = 2;
   localparam int unsigned OpcodeGemm = 3;
   localparam int unsigned OpcodeAttention = 4;
+  localparam int unsigned OpcodeJoin = 5;
   localparam int unsigned PostNone = 0;
   localparam int unsigned PostActivation = 1;
   localparam int unsigned PostLayernorm = 2;
@@ -60,12 +65,15 @@ package bertile_pkg;
   localparam int unsigned FlagReload = 1;
   localparam int unsigned FlagStore = 2;
   localparam int unsigned FlagTrace = 3;
+  localparam int unsigned FlagShare = 4;
   localparam int unsigned LaunchFlagTrace = 0;
+  localparam int unsigned LaunchFlagCooperative = 1;
   localparam int unsigned ErrorNone = 0;
   localparam int unsigned ErrorDigest = 1;
   localparam int unsigned ErrorOpcode = 2;
   localparam int unsigned ErrorLaunch = 3;
   localparam int unsigned ErrorEngine = 4;
+  localparam int unsigned ErrorPeer = 5;
   localparam int unsigned EngineErrorNone = 0;
   localparam int unsigned EngineErrorOpcode = 1;
   localparam int unsigned EngineErrorShape = 2;
@@ -75,12 +83,15 @@ package bertile_pkg;
   localparam int unsigned EngineErrorWord = 6;
 
   typedef struct packed {
-    logic [127:0] reserved_48;
+    logic [79:0] reserved_54;
+    logic [15:0] parameter_skip;  // layernorm: beats between the header and the first feature of this unit
+    logic [15:0] peer_tiles_1;  // join: tiles that peer 1 has shared of these row blocks
+    logic [15:0] peer_tiles_0;  // join: tiles that peer 0 has shared of these row blocks
     logic [31:0] context_numerator;  // attention: numerator of the row scale
     logic [7:0] context_shift;  // attention: requantization of the context
     logic [7:0] score_shift;  // attention: requantization of the scores
     logic [15:0] score_multiplier;  // attention: requantization of the scores
-    logic [31:0] parameter_beats;  // beats of these parameters
+    logic [31:0] parameter_beats;  // beats of these parameters; layernorm: of this unit's features, without header
     logic [31:0] parameter_offset;  // first beat of table or LayerNorm parameters in the parameter image
     logic [31:0] tile_beats;  // gemm: beats of its tiles
     logic [31:0] tile_offset;  // gemm: first beat of its tiles in the weight image
@@ -102,7 +113,9 @@ package bertile_pkg;
   } descriptor_t;
 
   typedef struct packed {
-    logic [223:0] reserved_36;
+    logic [159:0] reserved_44;
+    logic [31:0] await_peer_1;  // the same from peer 1
+    logic [31:0] await_peer_0;  // words the engine must have received from peer 0 since the launch began
     logic [31:0] await_weight;  // scores, context: words the engine must have received before it fetches keys or values
     logic [15:0] reserved_30;
     logic signed [15:0] limit_high;  // saturation of the results
@@ -164,7 +177,7 @@ package bertile_pkg;
     logic [303:0] reserved_26;
     logic [15:0] sequences;  // entries that follow
     logic [15:0] row_blocks;  // of all sequences
-    logic [15:0] hidden;  // words of a row block of input and output
+    logic [15:0] hidden;  // words of a row block of input and output: this unit's features
     logic [31:0] program_offset;  // first descriptor, in beats of the program image
     logic [63:0] spec_digest;  // first eight bytes of the spec digest
     logic [31:0] flags;  // bits of `launch_flag`

@@ -19,6 +19,14 @@ module bertile_engine_kernel (
     input wire words_tvalid,
     output wire words_tready,
 
+    input wire [511:0] words_from_0_tdata,
+    input wire words_from_0_tvalid,
+    output wire words_from_0_tready,
+
+    input wire [511:0] words_from_1_tdata,
+    input wire words_from_1_tvalid,
+    output wire words_from_1_tready,
+
     output wire [511:0] results_tdata,
     output wire results_tvalid,
     input wire results_tready
@@ -35,6 +43,12 @@ module bertile_engine_kernel (
       .words_tdata(words_tdata),
       .words_tvalid(words_tvalid),
       .words_tready(words_tready),
+      .words_from_0_tdata(words_from_0_tdata),
+      .words_from_0_tvalid(words_from_0_tvalid),
+      .words_from_0_tready(words_from_0_tready),
+      .words_from_1_tdata(words_from_1_tdata),
+      .words_from_1_tvalid(words_from_1_tvalid),
+      .words_from_1_tready(words_from_1_tready),
       .results_tdata(results_tdata),
       .results_tvalid(results_tvalid),
       .results_tready(results_tready)

@@ -15,7 +15,7 @@ from bertile.vitis import views as vitis_views
 NOTICE = "Generated from spec/accelerator.toml by `make spec`; do not edit."
 # Sections that are lists of codes rather than sizes.
 CODES = ("opcode", "post", "engine_opcode", "word_kind", "flag", "launch_flag", "error", "engine_error")
-SIZES = ("contract", "word", "array", "packet", "tile", "capacity", "stream", "law")
+SIZES = ("contract", "word", "array", "packet", "tile", "capacity", "stream", "cooperation", "law")
 CPP_TYPES = {"u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t",
              "i16": "int16_t", "i32": "int32_t", "i64": "int64_t"}  # fmt: skip
 

@@ -83,6 +83,17 @@ class StreamLink:
 
 
 @dataclass(frozen=True)
+class PeerLink:
+    """A connection from the encoder of a unit to a kernel of another: instances, ports, entries of FIFO."""
+
+    source: str
+    source_port: str
+    target: str
+    target_port: str
+    depth: int
+
+
+@dataclass(frozen=True)
 class Link:
     """What is on the card, and the `optional` kernels that could be, too.
 
@@ -95,7 +106,24 @@ class Link:
     optional: dict[str, Kernel]
     units: tuple[Unit, ...]
     streams: tuple[StreamLink, ...]
+    peers: tuple[PeerLink, ...]
     banks: dict[str, int]
+
+
+def peer_links(units: tuple[Unit, ...], depths) -> tuple[PeerLink, ...]:
+    """Every unit's streams to the others; none where the target has another number of units than can cooperate."""
+    if len(units) != load_spec().cooperation.units:
+        return ()
+    links = []
+    for stream in read_kernels()["link"]["peers"]:
+        for number, unit in enumerate(units):
+            for peer in range(len(units) - 1):
+                other = units[(number + 1 + peer) % len(units)]
+                target = other.engine if stream["kernel"] == ENGINE else other.encoder
+                port = f"{stream['target']}_{len(units) - 2 - peer}"
+                depth = getattr(depths, stream["target"])
+                links.append(PeerLink(unit.encoder, f"{stream['source']}_{peer}", target, port, depth))
+    return tuple(links)
 
 
 def read_kernels() -> dict:
@@ -135,4 +163,4 @@ def load_link(target: str = "u200") -> Link:
     wanted, optional = (
         {name: kernel for name, kernel in load_kernels().items() if kernel.optional == asked} for asked in (False, True)
     )
-    return Link(target, card["target"]["platform"], wanted, optional, units, streams, banks)
+    return Link(target, card["target"]["platform"], wanted, optional, units, streams, peer_links(units, depths), banks)

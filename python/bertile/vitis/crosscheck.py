@@ -252,6 +252,8 @@ def check_streams(link: Link, encoder: Kernel, engine: Kernel, connections: list
         for stream in link.streams:
             ends = {f"{unit.encoder}.{stream.encoder_port}", f"{unit.engine}.{stream.engine_port}"}
             expected[frozenset(ends)] = stream.depth
+    for peer in link.peers:
+        expected[frozenset({f"{peer.source}.{peer.source_port}", f"{peer.target}.{peer.target_port}"})] = peer.depth
     found, used = [], []
     for connection in connections:
         source, target, depth = (connection.split(":") + ["", ""])[:3]

@@ -53,6 +53,10 @@ def link_config(link: Link) -> str:
             if directions[stream.encoder_port] == "in":
                 ends.reverse()
             lines.append(f"stream_connect={':'.join(ends)}:{stream.depth}")
+    lines += ["", "# Between the units"] if link.peers else []
+    for peer in link.peers:
+        source, target = f"{peer.source}.{peer.source_port}", f"{peer.target}.{peer.target_port}"
+        lines.append(f"stream_connect={source}:{target}:{peer.depth}")
     return "\n".join([*lines, ""])
 
 
