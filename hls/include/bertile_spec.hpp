@@ -112,7 +112,7 @@ struct Descriptor {
   uint32_t context_numerator;  // attention: numerator of the row scale
   uint16_t peer_tiles_0;  // join: tiles that peer 0 has shared of these row blocks
   uint16_t peer_tiles_1;  // join: tiles that peer 1 has shared of these row blocks
-  uint16_t parameter_skip;  // layernorm: beats between the header and the first feature of this unit
+  uint16_t parameter_skip;  // load, layernorm: parameter beats of the features in front of this unit's
 };
 
 template <typename Bytes>

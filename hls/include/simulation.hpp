@@ -8,6 +8,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -80,8 +81,11 @@ class StreamBase {
 
   uint64_t transfers() const { return written_.load() + read_.load(); }
   std::string Waiting() const;  // "name (empty)", "name (full)" or ""
-  bool reader_waits() const { return reader_waits_.load(); }
+  bool reader_waits() const { return reader_waits_.load() || polled_.load(); }
   bool empty() const { return written_.load(std::memory_order_acquire) == read_.load(std::memory_order_relaxed); }
+  void SetPolled(bool polled) { polled_.store(polled); }
+  // Timed: cycles that an entry, or the room for one, takes besides the latency of the stage.
+  void SetCrossing(uint64_t cycles) { crossing_ = cycles; }
   bool full() const { return written_.load(std::memory_order_relaxed) - read_.load(std::memory_order_acquire) >= depth_; }
 
  protected:
@@ -98,7 +102,9 @@ class StreamBase {
   std::atomic<uint64_t> read_{0};
   std::atomic<bool> reader_waits_{false};
   std::atomic<bool> writer_waits_{false};
+  std::atomic<bool> polled_{false};  // its reader waits, for this stream or for others
   const std::unique_ptr<StreamTimes> times_;  // null: untimed
+  uint64_t crossing_ = 0;
 
  private:
   Simulation* const simulation_;
@@ -181,6 +187,14 @@ class Stream : public Stream<T, 0> {
  public:
   explicit Stream(const char* name) : Stream<T, 0>(name, Depth) {}
 };
+
+// Until one of several streams has an entry. The first is the one that the caller cannot go on without.
+void AwaitEntry(StreamBase& first, std::initializer_list<const StreamBase*> streams);
+
+template <typename First, typename... Streams>
+void AwaitFirst(First& first, const Streams&... others) {
+  AwaitEntry(first, {&first, &others...});
+}
 
 // The stages of one dataflow region. In a timed simulation they start at the clock of their parent, and this goes on
 // when the last of them has ended.

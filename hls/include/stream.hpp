@@ -13,6 +13,10 @@
 namespace bertile {
 template <typename T, int Depth = 0>
 using Stream = hls::stream<T, Depth>;
+
+// A loop that polls streams waits in its own way.
+template <typename... Streams>
+inline void AwaitFirst(Streams&...) {}
 }  // namespace bertile
 
 #define BERTILE_DATAFLOW_BEGIN()

@@ -5,6 +5,7 @@
 #include "encoder/activate.hpp"
 #include "encoder/layernorm.hpp"
 #include "encoder/memory_access.hpp"
+#include "encoder/moments.hpp"
 #include "encoder/sequencer.hpp"
 #include "encoder/softmax.hpp"
 
@@ -45,14 +46,20 @@ void Sequence(const Beat* program, const Launch& launch, const LaunchSequence* s
               Stream<Beat>& engine, Stream<ReadRequest>& tiles, Stream<ParameterRequest>& parameters,
               Stream<NormCommand>& loads, Stream<RouteCommand>& route, Stream<ActivateCommand>& activate,
               Stream<SoftmaxCommand>& scan, Stream<SoftmaxCommand>& exponentiate, Stream<NormCommand>& accumulate,
-              Stream<NormCommand>& apply, Stream<RouteCommand>& merge, Stream<NormCommand>& store) {
-  const SequencerPorts ports = {engine, tiles,        parameters, loads, route, activate,
-                                scan,   exponentiate, accumulate, apply, merge, store};
+              Stream<MomentsCommand>& moments, Stream<NormCommand>& apply, Stream<MergeCommand>& merge,
+              Stream<NormCommand>& store, Stream<uint32_t>& agreed) {
+  const SequencerPorts ports = {engine,       tiles,      parameters, loads, route, activate, scan,
+                                exponentiate, accumulate, moments,    apply, merge, store};
   Sequencer sequencer(launch, sequences, ports);
   Status result = {};
   result.spec_digest = kSpecDigest;
   result.error = CheckLaunch(launch, sequences);
   if (result.error == kErrorNone) result.error = CheckProgram(program + launch.program_offset);
+  // A unit that cannot run would leave the others waiting for its words.
+  if ((launch.flags >> kLaunchFlagCooperative) & 1) {
+    sequencer.Agree(result.error);
+    result.error = agreed.read();
+  }
 Sequence_Descriptor:
   while (result.error == kErrorNone) {
     BERTILE_MEMORY_REQUEST();
@@ -70,7 +77,9 @@ Sequence_Descriptor:
 void RunStages(const Beat* program, const Beat* weights, const Beat* parameters, const Launch& launch,
                const LaunchSequence* sequences, const Word* input, Word* output, Beat* status,
                Stream<Beat>& engine_commands, Stream<Beat>& engine_tiles, Stream<Beat>& engine_words,
-               Stream<WideWord>& engine_results) {
+               Stream<WideWord>& engine_results, Stream<Beat>& words_to_0, Stream<Beat>& words_to_1,
+               Stream<Beat>& moments_to_0, Stream<Beat>& moments_to_1, Stream<Beat>& moments_from_0,
+               Stream<Beat>& moments_from_1) {
 #pragma HLS DATAFLOW
   Stream<ReadRequest, kCommandDepth> tile_requests("tile_requests");
   Stream<ParameterRequest, kCommandDepth> parameter_requests("parameter_requests");
@@ -80,8 +89,9 @@ void RunStages(const Beat* program, const Beat* weights, const Beat* parameters,
   Stream<SoftmaxCommand, kCommandDepth> scan_commands("scan_commands");
   Stream<SoftmaxCommand, kCommandDepth> exponentiate_commands("exponentiate_commands");
   Stream<NormCommand, kCommandDepth> accumulate_commands("accumulate_commands");
+  Stream<MomentsCommand, kCommandDepth> moments_commands("moments_commands");
   Stream<NormCommand, kCommandDepth> apply_commands("apply_commands");
-  Stream<RouteCommand, kCommandDepth> merge_commands("merge_commands");
+  Stream<MergeCommand, kCommandDepth> merge_commands("merge_commands");
   Stream<NormCommand, kCommandDepth> store_commands("store_commands");
   Stream<Status, 2> launch_status("launch_status");
   Stream<WideWord, 2> engine_status("engine_status");
@@ -98,6 +108,8 @@ void RunStages(const Beat* program, const Beat* weights, const Beat* parameters,
   Stream<WideWord, kScoreDepth> scores("scores");
   Stream<WideWord, 2> maxima("maxima");
   Stream<WideWord, kSumDepth> sums("sums");
+  Stream<PartialMoments, kCapacityRowBlocks> partials("partials");
+  Stream<uint32_t, 2> agreed("agreed");
   Stream<RowMoments, kCapacityRowBlocks> moments("moments");
   Stream<Word, kResidualDepth> residuals("residuals");
   Stream<Beat, kWordDepth> activated("activated");
@@ -109,7 +121,8 @@ void RunStages(const Beat* program, const Beat* weights, const Beat* parameters,
   BERTILE_DATAFLOW_BEGIN();
   BERTILE_STAGE(Sequence, program, launch, sequences, launch_status, engine_commands, tile_requests,
                 parameter_requests, load_commands, route_commands, activate_commands, scan_commands,
-                exponentiate_commands, accumulate_commands, apply_commands, merge_commands, store_commands);
+                exponentiate_commands, accumulate_commands, moments_commands, apply_commands, merge_commands,
+                store_commands, agreed);
   BERTILE_STAGE(ReadTiles, tile_requests, weights, engine_tiles);
   BERTILE_STAGE(ReadParameters, parameter_requests, parameters, exponential_table, activation_table,
                 accumulate_parameters, apply_parameters);
@@ -118,10 +131,13 @@ void RunStages(const Beat* program, const Beat* weights, const Beat* parameters,
   BERTILE_STAGE(Activate, activate_commands, to_activate, activation_table, activated);
   BERTILE_STAGE(SoftmaxScan, scan_commands, to_softmax, scores, maxima);
   BERTILE_STAGE(SoftmaxExponentiate, exponentiate_commands, scores, maxima, exponential_table, probabilities);
-  BERTILE_STAGE(NormAccumulate, accumulate_commands, to_norm, accumulate_parameters, residuals, sums, moments);
+  BERTILE_STAGE(NormAccumulate, accumulate_commands, to_norm, accumulate_parameters, residuals, sums, partials);
+  BERTILE_STAGE(NormMoments, moments_commands, partials, moments_to_0, moments_to_1, moments_from_0, moments_from_1,
+                agreed, moments);
   BERTILE_STAGE(NormApply, apply_commands, sums, moments, apply_parameters, loaded_words, residuals, stored_words,
                 normalized);
-  BERTILE_STAGE(MergeWords, merge_commands, activated, probabilities, normalized, engine_words);
+  BERTILE_STAGE(MergeWords, merge_commands, activated, probabilities, normalized, engine_words, words_to_0,
+                words_to_1);
   BERTILE_STAGE(WriteWords, store_commands, stored_words, launch.hidden, output);
   BERTILE_STAGE(WriteStatus, launch_status, engine_status, status);
   BERTILE_DATAFLOW_END();
@@ -133,7 +149,10 @@ void bertile_encoder(const bertile::Beat* program, const bertile::Beat* weights,
                      const bertile::Beat* launch, const bertile::Word* input_words, bertile::Word* output_words,
                      bertile::Beat* status, bertile::Stream<bertile::Beat>& engine_commands,
                      bertile::Stream<bertile::Beat>& engine_tiles, bertile::Stream<bertile::Beat>& engine_words,
-                     bertile::Stream<bertile::WideWord>& engine_results) {
+                     bertile::Stream<bertile::WideWord>& engine_results,
+                     bertile::Stream<bertile::Beat>& words_to_0, bertile::Stream<bertile::Beat>& words_to_1,
+                     bertile::Stream<bertile::Beat>& moments_to_0, bertile::Stream<bertile::Beat>& moments_to_1,
+                     bertile::Stream<bertile::Beat>& moments_from_0, bertile::Stream<bertile::Beat>& moments_from_1) {
 // One bundle a stage: stages of a dataflow region do not share a memory port in the same direction.
 #pragma HLS INTERFACE m_axi port = program bundle = gmem0 offset = slave
 #pragma HLS INTERFACE m_axi port = weights bundle = gmem1 offset = slave max_read_burst_length = 64
@@ -146,6 +165,12 @@ void bertile_encoder(const bertile::Beat* program, const bertile::Beat* weights,
 #pragma HLS INTERFACE axis port = engine_tiles
 #pragma HLS INTERFACE axis port = engine_words
 #pragma HLS INTERFACE axis port = engine_results
+#pragma HLS INTERFACE axis port = words_to_0
+#pragma HLS INTERFACE axis port = words_to_1
+#pragma HLS INTERFACE axis port = moments_to_0
+#pragma HLS INTERFACE axis port = moments_to_1
+#pragma HLS INTERFACE axis port = moments_from_0
+#pragma HLS INTERFACE axis port = moments_from_1
 #pragma HLS INTERFACE s_axilite port = return
   using namespace bertile;
   BERTILE_MEMORY_REQUEST();
@@ -157,6 +182,7 @@ Launch_Sequence:
   for (int i = 0; i < kCapacitySequences; ++i) {
     sequences[i] = DecodeLaunchSequence(table.byte, i * LaunchSequence::kBytes);
   }
-  RunStages(program, weights, parameters, header, sequences, input_words, output_words, status, engine_commands, engine_tiles,
-            engine_words, engine_results);
+  RunStages(program, weights, parameters, header, sequences, input_words, output_words, status, engine_commands,
+            engine_tiles, engine_words, engine_results, words_to_0, words_to_1, moments_to_0, moments_to_1,
+            moments_from_0, moments_from_1);
 }

@@ -11,13 +11,59 @@ namespace bertile {
 typedef Stream<Beat> BeatStream;
 typedef Stream<WideWord> ResultStream;
 
-// Until every word that is about to be read has arrived.
-void AwaitWords(uint32_t count, BeatStream& words, EngineMemory& memory) {
-Await_Word:
-  while (memory.received < count) {
-#pragma HLS PIPELINE II = 1
-    StoreWord(words.read(), memory);
+// Words come from the encoder of this unit, and from those of the two others.
+struct WordPorts {
+  BeatStream& own;
+  BeatStream& from_0;
+  BeatStream& from_1;
+};
+
+// What is there of each stream, a word at most. Nobody may be kept waiting: two engines that each took only the words
+// it needs next would wait for each other.
+bool TakeWords(WordPorts words, EngineMemory& memory) {
+#pragma HLS INLINE
+  Beat beat;
+  bool took = false;
+  if (words.own.read_nb(beat)) {
+    StoreWord(beat, true, memory);
+    ++memory.received;
+    took = true;
   }
+  if (words.from_0.read_nb(beat)) {
+    StoreWord(beat, false, memory);
+    ++memory.received_from[0];
+    took = true;
+  }
+  if (words.from_1.read_nb(beat)) {
+    StoreWord(beat, false, memory);
+    ++memory.received_from[1];
+    took = true;
+  }
+  return took;
+}
+
+// Until so many words of this unit have arrived, and every word of the others that a command needs.
+void AwaitWords(uint32_t count, const Command& command, WordPorts words, EngineMemory& memory) {
+  bool lacks, lacks_0, lacks_1;
+Await_Word:
+  do {
+#pragma HLS PIPELINE II = 1
+    lacks = memory.received < count;
+    lacks_0 = memory.received_from[0] < command.await_peer_0;
+    lacks_1 = memory.received_from[1] < command.await_peer_1;
+    if (!(lacks || lacks_0 || lacks_1) || TakeWords(words, memory)) continue;
+    AwaitFirst(lacks ? words.own : lacks_0 ? words.from_0 : words.from_1, words.own, words.from_0, words.from_1);
+  } while (lacks || lacks_0 || lacks_1);
+}
+
+Command NextCommand(BeatStream& commands, WordPorts words, EngineMemory& memory) {
+  Beat beat;
+Next_Word:
+  while (!commands.read_nb(beat)) {
+#pragma HLS PIPELINE II = 1
+    if (!TakeWords(words, memory)) AwaitFirst(commands, words.own, words.from_0, words.from_1);
+  }
+  return DecodeCommand(beat.byte);
 }
 
 void TakeTileBeat(const Beat& beat, TileLoader& loader, TileBuffer& tile, EngineMemory& memory) {
@@ -44,7 +90,7 @@ Operand_Address:
 // vectors are multiplied, one result of the previous pass leaves.
 void RunPass(const Command& command, uint16_t base, const TileBuffer& tile, int first_group, int groups,
              EngineMemory& memory, Drain& drain, TileLoader& loader, TileBuffer& next_tile, BeatStream& tiles,
-             BeatStream& words, ResultStream& results) {
+             WordPorts words, ResultStream& results) {
   const bool is_unsigned = (command.flags >> kFlagUnsignedSource) & 1;
   const int cycles = groups > kArrayOutputs ? groups : kArrayOutputs;
   Accumulators accumulators = {};
@@ -54,7 +100,7 @@ Pass_Cycle:
 #pragma HLS PIPELINE II = 1
 #pragma HLS DEPENDENCE variable = memory.activation type = inter direction = RAW false
     Beat beat;
-    if (words.read_nb(beat)) StoreWord(beat, memory);
+    TakeWords(words, memory);
     if (!loader.done() && tiles.read_nb(beat)) TakeTileBeat(beat, loader, next_tile, memory);
     if (cycle < groups) {
       const int group = first_group + cycle;
@@ -74,13 +120,12 @@ Pass_Parameter:
 }
 
 // Send the last pass of a command.
-void FinishDrain(const Command& command, EngineMemory& memory, Drain& drain, BeatStream& words,
+void FinishDrain(const Command& command, EngineMemory& memory, Drain& drain, WordPorts words,
                  ResultStream& results) {
 Drain_Word:
   for (int feature = 0; feature < drain.words; ++feature) {
 #pragma HLS PIPELINE II = 1
-    Beat beat;
-    if (words.read_nb(beat)) StoreWord(beat, memory);
+    TakeWords(words, memory);
     results.write(Requantize(drain, feature, command, memory));
   }
   drain.words = 0;
@@ -95,9 +140,9 @@ Load_Beat:
 }
 
 // Weight GEMM: each tile is loaded once and replayed for every row block, the next one loading behind it.
-void RunGemm(const Command& command, bool is_blank, EngineMemory& memory, BeatStream& tiles, BeatStream& words,
+void RunGemm(const Command& command, bool is_blank, EngineMemory& memory, BeatStream& tiles, WordPorts words,
              ResultStream& results) {
-  AwaitWords(command.await_words, words, memory);
+  AwaitWords(command.await_words, command, words, memory);
   TileLoader loader;
   Drain drain;
   drain.words = 0;
@@ -174,22 +219,23 @@ Values_Tile:
 }
 
 // Scores (queries x keys) or context (probabilities x values) of one head and the row blocks of a command.
-void RunAttention(const Command& command, bool is_blank, EngineMemory& memory, BeatStream& tiles, BeatStream& words,
+void RunAttention(const Command& command, bool is_blank, EngineMemory& memory, BeatStream& tiles, WordPorts words,
                   ResultStream& results) {
   const bool is_scores = command.opcode == kEngineOpcodeScores;
   const int inputs = is_scores ? int(command.head_size) : int(command.keys);
   const int groups = is_blank ? 0 : CeilDivide(inputs, kArrayInputs);
   const TileBuffer& operand = memory.tile[is_scores ? kKeyHalf : kValueHalf];
   if (((command.flags >> kFlagReload) & 1) && !is_blank) {
+    const Command no_peers = {};  // keys and values are this unit's own
     // Before await_words: the late words of a simulation so show an await_weight that is too low.
-    AwaitWords(command.await_weight, words, memory);
+    AwaitWords(command.await_weight, no_peers, words, memory);
     if (is_scores) {
       LoadKeys(command, memory);
     } else {
       LoadValues(command, memory);
     }
   }
-  AwaitWords(command.await_words, words, memory);
+  AwaitWords(command.await_words, command, words, memory);
   TileLoader no_tile;
   Drain drain;
   drain.words = 0;
@@ -206,7 +252,7 @@ Attention_RowBlock:
 }
 
 // A command of the launch. Whatever is wrong with it, it takes and sends what the encoder expects of its counts.
-void Execute(const Command& command, EngineMemory& memory, BeatStream& tiles, BeatStream& words,
+void Execute(const Command& command, EngineMemory& memory, BeatStream& tiles, WordPorts words,
              ResultStream& results) {
   if (!IsOperation(command)) {
     Report(kEngineErrorOpcode, memory);
@@ -235,10 +281,13 @@ WideWord StatusResult(const EngineMemory& memory) {
 }  // namespace bertile
 
 void bertile_engine(bertile::Stream<bertile::Beat>& commands, bertile::Stream<bertile::Beat>& tiles,
-                    bertile::Stream<bertile::Beat>& words, bertile::Stream<bertile::WideWord>& results) {
+                    bertile::Stream<bertile::Beat>& words, bertile::Stream<bertile::Beat>& words_from_0,
+                    bertile::Stream<bertile::Beat>& words_from_1, bertile::Stream<bertile::WideWord>& results) {
 #pragma HLS INTERFACE axis port = commands register_mode = both register
 #pragma HLS INTERFACE axis port = tiles register_mode = both register
 #pragma HLS INTERFACE axis port = words register_mode = both register
+#pragma HLS INTERFACE axis port = words_from_0 register_mode = both register
+#pragma HLS INTERFACE axis port = words_from_1 register_mode = both register
 #pragma HLS INTERFACE axis port = results register_mode = both register
 #pragma HLS INTERFACE ap_ctrl_none port = return
   using namespace bertile;
@@ -248,14 +297,16 @@ void bertile_engine(bertile::Stream<bertile::Beat>& commands, bertile::Stream<be
 #pragma HLS ARRAY_PARTITION variable = memory.activation block factor = kCapacityActivationBanks dim = 2
 #pragma HLS ARRAY_PARTITION variable = memory.row_scale complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = memory.tile complete dim = 1
+  const WordPorts ports = {words, words_from_0, words_from_1};
   memory.received = 0;
+  memory.received_from[0] = memory.received_from[1] = 0;
   memory.error = kEngineErrorNone;
-  Command command = DecodeCommand(commands.read().byte);
+  Command command = NextCommand(commands, ports, memory);
 Launch_Command:
   while (command.opcode != kEngineOpcodeHalt) {
-    Execute(command, memory, tiles, words, results);
-    command = DecodeCommand(commands.read().byte);
+    Execute(command, memory, tiles, ports, results);
+    command = NextCommand(commands, ports, memory);
   }
-  AwaitWords(command.await_words, words, memory);
+  AwaitWords(command.await_words, command, ports, memory);
   results.write(StatusResult(memory));
 }

@@ -1,4 +1,4 @@
-// bertile_engine alone, through its four streams, against plain sums over a model of its activation memory.
+// bertile_engine alone, through its streams, against plain sums over a model of its activation memory.
 #pragma once
 
 #include <algorithm>
@@ -238,11 +238,13 @@ class EngineBench {
       Stream<Beat, kStreamCommands> commands("commands");
       Stream<Beat, kStreamTiles> tiles("tiles");
       Stream<Beat, 8> words("words");
+      Stream<Beat, 8> from_0("words_from_0");
+      Stream<Beat, 8> from_1("words_from_1");
       Stream<WideWord, 8> out("results");
       Dataflow stages;
       stages.Launch("bertile_engine", [&] {
         for (size_t i = 0; i < launch_words_.size(); ++i) {
-          bertile_engine(commands, tiles, words, out);
+          bertile_engine(commands, tiles, words, from_0, from_1, out);
           ++launches_done;
         }
       });

@@ -1,5 +1,7 @@
 #include "simulation.hpp"
 
+#include <unistd.h>
+
 namespace bertile {
 
 namespace {
@@ -156,7 +158,7 @@ StreamBase::~StreamBase() {
 }
 
 std::string StreamBase::Waiting() const {
-  if (reader_waits_.load()) return name_ + " (empty)";
+  if (reader_waits()) return name_ + " (empty)";
   if (writer_waits_.load()) return name_ + " (full)";
   return "";
 }
@@ -183,6 +185,27 @@ void StreamBase::Wait(bool for_data) {
   }
 }
 
+void AwaitEntry(StreamBase& first, std::initializer_list<const StreamBase*> streams) {
+  const auto nothing = [&] {
+    for (const StreamBase* stream : streams) {
+      if (!stream->empty()) return false;
+    }
+    return true;
+  };
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (!nothing()) return;
+  }
+  first.SetPolled(true);
+  while (nothing()) {
+    if (Simulation::Current()->stopped()) {
+      first.SetPolled(false);
+      throw SimulationStopped();
+    }
+    usleep(1);
+  }
+  first.SetPolled(false);
+}
+
 // In one order with the flags of who waits.
 bool StreamBase::Blocked(bool for_data) const {
   const uint64_t entries = written_.load() - read_.load();
@@ -203,7 +226,8 @@ void StreamBase::StampRead(uint64_t slot) {
   StageClock& clock = *StageClock::Current();
   clock.Reach(times_->readable[slot]);
   clock.Reach(times_->next_read);
-  times_->next_read = times_->writable[slot] = clock.now() + 1;
+  times_->next_read = clock.now() + 1;
+  times_->writable[slot] = clock.now() + 1 + crossing_;
 }
 
 void StreamBase::StampWrite(uint64_t slot) {
@@ -211,7 +235,7 @@ void StreamBase::StampWrite(uint64_t slot) {
   clock.Reach(times_->writable[slot]);
   clock.Reach(times_->next_write);
   times_->next_write = clock.now() + 1;
-  times_->readable[slot] = clock.now() + clock.latency();
+  times_->readable[slot] = clock.now() + clock.latency() + crossing_;
 }
 
 // Whether an entry is there would depend on the scheduling of threads.

@@ -1,5 +1,5 @@
 // Residual addition and LayerNorm, both stages and the residual loop, against a scalar one written from the law.
-#include "encoder/layernorm.hpp"
+#include "encoder/moments.hpp"
 #include "testing.hpp"
 
 using namespace bertile;
@@ -159,7 +159,11 @@ std::string RunSteps(const Shape& shape, const Rows& input, const std::vector<St
     Stream<WideWord, kSumDepth> sums("sums");
     Stream<Word, kResidualDepth> residuals("residuals");
     Stream<Word, 4> loads("loaded"), stores("stored");
+    Stream<PartialMoments, kCapacityRowBlocks> partials("partials");
     Stream<RowMoments, kCapacityRowBlocks> moments("moments");
+    Stream<MomentsCommand, 8> moments_commands("moments_commands");
+    Stream<Beat, 1> to_0("moments_to_0"), to_1("moments_to_1"), from_0("moments_from_0"), from_1("moments_from_1");
+    Stream<uint32_t, 1> agreed("agreed");
     Stream<Beat, 4> first_parameters("accumulate_parameters"), second_parameters("apply_parameters"), out("words");
     Dataflow stages;
     stages.Launch("feed accumulate", [&] { Feed(accumulate_commands, accumulate); });
@@ -169,7 +173,15 @@ std::string RunSteps(const Shape& shape, const Rows& input, const std::vector<St
     stages.Launch("feed parameters 1", [&] { Feed(parameters, first_parameters); });
     stages.Launch("feed parameters 2", [&] { Feed(parameters, second_parameters); });
     stages.Launch("NormAccumulate",
-                  [&] { NormAccumulate(accumulate, from_engine, first_parameters, residuals, sums, moments); });
+                  [&] { NormAccumulate(accumulate, from_engine, first_parameters, residuals, sums, partials); });
+    stages.Launch("feed moments", [&] {
+      for (size_t i = 0; i < steps.size(); ++i) {
+        moments_commands.write(MomentsCommand{kMomentsAlone, uint16_t(shape.row_count), 0});
+      }
+      moments_commands.write(MomentsCommand());
+    });
+    stages.Launch("NormMoments",
+                  [&] { NormMoments(moments_commands, partials, to_0, to_1, from_0, from_1, agreed, moments); });
     stages.Launch("NormApply",
                   [&] { NormApply(apply, sums, moments, second_parameters, loads, residuals, stores, out); });
     stages.Launch("collect words", [&] { Collect(count * expected.size(), out, words); });

@@ -57,11 +57,13 @@ class SequencerBench {
       Stream<ReadRequest, 4096> tiles("tiles");
       Stream<ParameterRequest, 4096> parameters("parameters");
       Stream<NormCommand, 4096> loads("loads"), accumulate("accumulate"), apply("apply"), store("store");
-      Stream<RouteCommand, 4096> route("route"), merge("merge");
+      Stream<RouteCommand, 4096> route("route");
+      Stream<MergeCommand, 4096> merge("merge");
       Stream<ActivateCommand, 4096> activate("activate");
       Stream<SoftmaxCommand, 4096> scan("scan"), exponentiate("exponentiate");
+      Stream<MomentsCommand, 4096> moments("moments");
       Sequencer sequencer(launch_, &sequence_, {engine, tiles, parameters, loads, route, activate, scan, exponentiate,
-                                                accumulate, apply, merge, store});
+                                                accumulate, moments, apply, merge, store});
       for (const Descriptor& descriptor : program_) sequencer.Execute(descriptor);
       sequencer.Finish();
       for (const Beat& beat : Drained(engine)) commands.push_back(DecodeCommand(beat.byte));
@@ -70,6 +72,7 @@ class SequencerBench {
       Drained(tiles);
       Drained(parameters);
       Drained(activate);
+      Drained(moments);
       Drained(route);
       Drained(merge);
     });

@@ -84,7 +84,7 @@ package bertile_pkg;
 
   typedef struct packed {
     logic [79:0] reserved_54;
-    logic [15:0] parameter_skip;  // layernorm: beats between the header and the first feature of this unit
+    logic [15:0] parameter_skip;  // load, layernorm: parameter beats of the features in front of this unit's
     logic [15:0] peer_tiles_1;  // join: tiles that peer 1 has shared of these row blocks
     logic [15:0] peer_tiles_0;  // join: tiles that peer 0 has shared of these row blocks
     logic [31:0] context_numerator;  // attention: numerator of the row scale

@@ -37,6 +37,13 @@ struct RouteCommand {
   uint32_t count;  // 0: end
 };
 
+// The same for words on their way back. `share`: they go to the other units, too.
+struct MergeCommand {
+  Path path;
+  uint32_t count;  // 0: end
+  bool share;
+};
+
 struct ActivateCommand {
   Region region;
   bool look_up;  // through the table; otherwise the results are int8 already
@@ -58,6 +65,15 @@ struct NormCommand {
   bool feeds_residual;    // another LayerNorm follows
   bool store;             // results go to memory, too
   uint32_t store_offset;  // of row block 0, in words of the output buffer
+};
+
+enum MomentsKind { kMomentsEnd, kMomentsAgree, kMomentsAlone, kMomentsTogether };
+
+// The moments of a LayerNorm, or what the units of a cooperative launch say to each other before it.
+struct MomentsCommand {
+  MomentsKind kind;
+  uint16_t row_count;
+  uint32_t error;  // agree: of this unit's launch
 };
 
 // Softmax and norm FIFOs hold what their second pass cannot use before the first has ended.

@@ -1,11 +1,20 @@
-// Residual addition and LayerNorm (docs/numerics.md, LayerNorm), in two stages with a FIFO of sums between: a row can be
-// normalized only when all of it has passed. The residual is the previous result, kept in a FIFO of its own.
+// Residual addition and LayerNorm (docs/numerics.md, LayerNorm). A row can be normalized only when all of it has passed:
+// one stage adds and sums up, one makes the moments of the sums, and one, behind a FIFO of the words, normalizes. The
+// residual is the previous result, kept in a FIFO of its own.
 #pragma once
 
 #include "../engine/arithmetic.hpp"
 #include "commands.hpp"
 
 namespace bertile {
+
+// Sums over the features of this unit, for the 32 rows of a row block.
+struct PartialMoments {
+  uint16_t features;  // of all units
+  int64_t epsilon;
+  int32_t total[kWordTokens];
+  int64_t squares[kWordTokens];
+};
 
 // Mean and deviation of the 32 rows of a row block.
 struct RowMoments {
@@ -19,11 +28,12 @@ struct NormParameters {
   LayernormFeature feature[kCapacityHidden];
 };
 
-inline void LoadNormParameters(Stream<Beat>& beats, NormParameters& parameters) {
+// The header, then the features of `tiles` output tiles.
+inline void LoadNormParameters(Stream<Beat>& beats, int tiles, NormParameters& parameters) {
   parameters.header = DecodeLayernormHeader(beats.read().byte);
   const int per_beat = kPacketBeatBytes / LayernormFeature::kBytes;
 NormParameters_Beat:
-  for (int i = 0; i < CeilDivide(parameters.header.features, per_beat); ++i) {
+  for (int i = 0; i < tiles * kArrayOutputs / per_beat; ++i) {
 #pragma HLS PIPELINE II = 1
     const Beat beat = beats.read();
   NormParameters_Feature:
@@ -71,13 +81,13 @@ Length_Bit:
 
 // First pass: z = saturate(y + residual), its sum and sum of squares.
 inline void NormAccumulate(Stream<NormCommand>& commands, Stream<WideWord>& results, Stream<Beat>& parameter_beats,
-                           Stream<Word>& residuals, Stream<WideWord>& sums, Stream<RowMoments>& moments) {
+                           Stream<Word>& residuals, Stream<WideWord>& sums, Stream<PartialMoments>& partials) {
   NormParameters parameters;
 Accumulate_Command:
   while (true) {
     const Region region = commands.read().region;
     if (region.tiles == 0) return;
-    LoadNormParameters(parameter_beats, parameters);
+    LoadNormParameters(parameter_beats, region.tiles, parameters);
     int32_t total[kCapacityRowBlocks][kWordTokens];
     int64_t squares[kCapacityRowBlocks][kWordTokens];
 #pragma HLS ARRAY_PARTITION variable = total complete dim = 2
@@ -115,21 +125,19 @@ Accumulate_Command:
       at.Next(region);
     }
     BERTILE_DRAIN();
-    RowMoments row_moments;
-  Moments_Row:
+    PartialMoments partial;
+    partial.features = parameters.header.features;
+    partial.epsilon = parameters.header.epsilon;
+  Partial_Row:
     for (int row = 0; row < region.row_count; ++row) {
-    Moments_Lane:
-      for (int lane = 0; lane < kWordTokens; ++lane) {
 #pragma HLS PIPELINE II = 1
-        const int64_t variance = parameters.header.features * squares[row][lane] -
-                                 int64_t(total[row][lane]) * total[row][lane] + parameters.header.epsilon;
-        int half;
-        ReciprocalSqrt(uint64_t(variance), row_moments.mantissa[lane], half);
-        row_moments.total[lane] = total[row][lane];
-        row_moments.shift[lane] = int8_t(31 + half - kLawNormFractionBits);
-        BERTILE_CYCLES(1);
-        if (lane == kWordTokens - 1) moments.write(row_moments);
+    Partial_Lane:
+      for (int lane = 0; lane < kWordTokens; ++lane) {
+#pragma HLS UNROLL
+        partial.total[lane] = total[row][lane];
+        partial.squares[lane] = squares[row][lane];
       }
+      partials.write(partial);
     }
     BERTILE_DRAIN();
   }
@@ -149,7 +157,7 @@ Apply_Command:
     const Region& region = command.region;
     if (region.tiles == 0) return;
     if (!command.is_load) {
-      LoadNormParameters(parameter_beats, parameters);
+      LoadNormParameters(parameter_beats, region.tiles, parameters);
     Apply_Moments:
       for (int row = 0; row < region.row_count; ++row) row_moments[row] = moments.read();
     }

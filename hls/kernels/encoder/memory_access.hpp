@@ -116,12 +116,13 @@ inline void WriteStatus(Stream<Status>& launch_status, Stream<WideWord>& engine_
   BERTILE_MEMORY_REQUEST();
 }
 
-// Words return to the engine in the order of the program, which is what await_words counts.
-inline void MergeWords(Stream<RouteCommand>& commands, Stream<Beat>& activate, Stream<Beat>& softmax,
-                       Stream<Beat>& norm, Stream<Beat>& words) {
+// Words return to the engine in the order of the program, which is what await_words counts. Those that the other units
+// need go there, too.
+inline void MergeWords(Stream<MergeCommand>& commands, Stream<Beat>& activate, Stream<Beat>& softmax,
+                       Stream<Beat>& norm, Stream<Beat>& words, Stream<Beat>& words_to_0, Stream<Beat>& words_to_1) {
 Merge_Command:
   while (true) {
-    const RouteCommand command = commands.read();
+    const MergeCommand command = commands.read();
     if (command.count == 0) return;
   Merge_Word:
     for (uint32_t i = 0; i < command.count; ++i) {
@@ -131,6 +132,10 @@ Merge_Command:
       if (command.path == kSoftmaxPath) beat = softmax.read();
       if (command.path == kNormPath) beat = norm.read();
       words.write(beat);
+      if (command.share) {
+        words_to_0.write(beat);
+        words_to_1.write(beat);
+      }
     }
     BERTILE_DRAIN();
   }

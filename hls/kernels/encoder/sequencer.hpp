@@ -16,8 +16,9 @@ struct SequencerPorts {
   Stream<SoftmaxCommand>& softmax_scan;
   Stream<SoftmaxCommand>& softmax_exponentiate;
   Stream<NormCommand>& norm_accumulate;
+  Stream<MomentsCommand>& norm_moments;
   Stream<NormCommand>& norm_apply;
-  Stream<RouteCommand>& merge;
+  Stream<MergeCommand>& merge;
   Stream<NormCommand>& store;
 };
 
@@ -49,7 +50,7 @@ class Sequencer {
 
   // A descriptor that Execute knows.
   static bool IsKnown(const Descriptor& descriptor) {
-    return descriptor.opcode <= kOpcodeAttention && descriptor.post <= kPostLayernorm;
+    return descriptor.opcode <= kOpcodeJoin && descriptor.post <= kPostLayernorm;
   }
 
   void Execute(const Descriptor& descriptor) {
@@ -58,7 +59,11 @@ class Sequencer {
     if (descriptor.opcode == kOpcodeLoad) IssueLoad(descriptor);
     if (descriptor.opcode == kOpcodeGemm) IssueGemm(descriptor);
     if (descriptor.opcode == kOpcodeAttention) IssueAttention(descriptor);
+    if (descriptor.opcode == kOpcodeJoin) Join(descriptor);
   }
+
+  // Tell the other units of a cooperative launch whether this one can run it; the answer comes from NormMoments.
+  void Agree(uint32_t error) { ports_.norm_moments.write(MomentsCommand{kMomentsAgree, 0, error}); }
 
   // Let every stage end.
   void Finish() {
@@ -76,17 +81,21 @@ class Sequencer {
     ports_.softmax_scan.write(softmax_end);
     ports_.softmax_exponentiate.write(softmax_end);
     ports_.norm_accumulate.write(norm_end);
+    const MomentsCommand moments_end = {};
+    ports_.norm_moments.write(moments_end);
     ports_.norm_apply.write(norm_end);
-    ports_.merge.write(RouteCommand{kActivatePath, 0});
+    ports_.merge.write(MergeCommand{kActivatePath, 0, false});
     ports_.store.write(norm_end);
   }
 
  private:
-  // Awaits every word issued so far, unless told otherwise.
+  // Awaits every word issued so far, unless told otherwise, and those of the others that a join has named.
   Command NewCommand(uint8_t opcode) const {
     Command command = {};
     command.opcode = opcode;
     command.await_words = words_;
+    command.await_peer_0 = peer_words_[0];
+    command.await_peer_1 = peer_words_[1];
     return command;
   }
 
@@ -108,10 +117,26 @@ class Sequencer {
     ports_.parameters.write(ParameterRequest{{descriptor.parameter_offset, descriptor.parameter_beats}, target});
   }
 
+  // The header, and the features of this unit.
+  void RequestNormParameters(const Descriptor& descriptor) {
+    const uint32_t first = descriptor.parameter_offset + 1 + descriptor.parameter_skip;
+    ports_.parameters.write(ParameterRequest{{descriptor.parameter_offset, 1}, kForNorm});
+    ports_.parameters.write(ParameterRequest{{first, descriptor.parameter_beats}, kForNorm});
+  }
+
   // Words on their way to the engine, in the order in which MergeWords passes them on.
-  void Expect(Path path, uint32_t count) {
-    ports_.merge.write(RouteCommand{path, count});
+  void Expect(Path path, uint32_t count, const Descriptor& descriptor) {
+    ports_.merge.write(MergeCommand{path, count, IsShared(descriptor)});
     words_ += count;
+  }
+
+  static bool IsShared(const Descriptor& descriptor) { return (descriptor.flags >> kFlagShare) & 1; }
+
+  // What the others have shared since the last join: their words come in the order of their programs.
+  void Join(const Descriptor& descriptor) {
+    const uint32_t words = uint32_t(RegionOf(descriptor).row_count) * kArrayOutputs;
+    peer_words_[0] += descriptor.peer_tiles_0 * words;
+    peer_words_[1] += descriptor.peer_tiles_1 * words;
   }
 
   void RecordResult(const Region& region) {
@@ -151,7 +176,7 @@ class Sequencer {
     if (command.region.row_count == 0) return;
     ports_.loads.write(command);
     ports_.norm_apply.write(command);
-    ExpectNorm(command.region);
+    ExpectNorm(command.region, descriptor);
   }
 
   void IssueGemm(const Descriptor& descriptor) {
@@ -161,22 +186,24 @@ class Sequencer {
     SendGemm(descriptor, region);
     const uint32_t count = RegionWords(region);
     if (descriptor.post == kPostLayernorm) {
-      RequestParameters(descriptor, kForNorm);
+      RequestNormParameters(descriptor);
       ports_.route.write(RouteCommand{kNormPath, count});
       SendNorm(descriptor, region);
-      ExpectNorm(region);
+      ExpectNorm(region, descriptor);
     } else {
       const bool look_up = descriptor.post == kPostActivation;
       if (look_up) RequestParameters(descriptor, kForActivation);
       ports_.route.write(RouteCommand{kActivatePath, count});
       ports_.activate.write(ActivateCommand{region, look_up});
-      Expect(kActivatePath, count);
+      Expect(kActivatePath, count, descriptor);
       RecordResult(region);
     }
   }
 
-  void ExpectNorm(const Region& region) {
-    Expect(kNormPath, RegionWords(region));
+  // On record for the whole row, of which the other units may have features in front of this one's.
+  void ExpectNorm(Region region, const Descriptor& descriptor) {
+    Expect(kNormPath, RegionWords(region), descriptor);
+    region.target -= uint16_t(descriptor.parameter_skip * (kPacketBeatBytes / LayernormFeature::kBytes));
     RecordResult(region);
     norm_words_ = words_;
   }
@@ -201,7 +228,9 @@ class Sequencer {
     const bool is_result = (descriptor.flags >> kFlagStore) & 1;
     const NormCommand command = {region, false, !is_result, is_traced || is_result,
                                  is_traced ? descriptor.trace_slot * slot_words : 0};
+    const bool together = (launch_.flags >> kLaunchFlagCooperative) & 1;
     ports_.norm_accumulate.write(command);
+    ports_.norm_moments.write(MomentsCommand{together ? kMomentsTogether : kMomentsAlone, region.row_count, 0});
     ports_.norm_apply.write(command);
     if (command.store) ports_.store.write(command);
   }
@@ -241,7 +270,7 @@ class Sequencer {
                                     descriptor.context_numerator};
     ports_.softmax_scan.write(softmax);
     ports_.softmax_exponentiate.write(softmax);
-    Expect(kSoftmaxPath, uint32_t(tiles * kArrayOutputs + 2));
+    Expect(kSoftmaxPath, uint32_t(tiles * kArrayOutputs + 2), Descriptor());
     step.await_words = words_;
     steps_[(first_pending_ + pending_) % kCapacityProbabilitySlots] = step;
     ++pending_;
@@ -267,7 +296,7 @@ class Sequencer {
                            descriptor.target_stride};
     ports_.route.write(RouteCommand{kActivatePath, RegionWords(region)});
     ports_.activate.write(ActivateCommand{region, false});
-    Expect(kActivatePath, RegionWords(region));
+    Expect(kActivatePath, RegionWords(region), descriptor);
   }
 
   // Contexts leave no record: what follows them awaits everything.
@@ -300,6 +329,7 @@ class Sequencer {
   SequencerPorts ports_;
   uint32_t words_ = 0;       // sent to the engine when everything issued so far is done
   uint32_t norm_words_ = 0;  // the same after the last load or LayerNorm: more words than engine_words may hold
+  uint32_t peer_words_[kCooperationUnits - 1] = {};  // received from the others when everything joined is there
   ResultRecord results_[kResultRecords];
   int next_result_ = 0;
   AttentionStep steps_[kCapacityProbabilitySlots];

@@ -21,7 +21,8 @@ struct EngineMemory {
   Word activation[2][kCapacityActivationWords];
   uint16_t row_scale[kCapacityProbabilitySlots][kWordTokens];
   TileBuffer tile[2];
-  uint32_t received;  // words since the launch began
+  uint32_t received;          // words of this unit since the launch began
+  uint32_t received_from[2];  // and of the two others
   uint32_t error;     // engine_error: the first of the launch
 };
 
@@ -49,12 +50,12 @@ inline uint16_t OperandAddress(uint16_t address, EngineMemory& memory) {
   return 0;
 }
 
-// Store one word from the encoder at its address. A word without a place is dropped, but counted: who waits for it
-// must not wait for ever.
-inline void StoreWord(const Beat& beat, EngineMemory& memory) {
+// Store one word at its address. A word without a place is dropped, but its receiver counts it: who waits for it must
+// not wait for ever. Row scales come from this unit's encoder (`is_own`) only.
+inline void StoreWord(const Beat& beat, bool is_own, EngineMemory& memory) {
 #pragma HLS INLINE
   const EngineWord header = DecodeEngineWord(beat.byte);
-  if (header.kind == kWordKindRowScale && header.address < 2 * kCapacityProbabilitySlots) {
+  if (is_own && header.kind == kWordKindRowScale && header.address < 2 * kCapacityProbabilitySlots) {
     const int slot = header.address >> 1;
     const int half = (header.address & 1) * kWordTokens / 2;
   RowScale_Lane:
@@ -73,7 +74,6 @@ inline void StoreWord(const Beat& beat, EngineMemory& memory) {
   } else {
     Report(kEngineErrorWord, memory);
   }
-  ++memory.received;
 }
 
 }  // namespace bertile

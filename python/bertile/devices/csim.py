@@ -9,7 +9,7 @@ import numpy as np
 
 from bertile.config.spec import load_spec
 from bertile.devices.build import build_library
-from bertile.devices.launch import check_status, encode_launch, from_words, lay_out, to_words
+from bertile.devices.launch import SharedLaunch, check_statuses, lay_out
 from bertile.errors import DeviceError
 from bertile.pack.packer import PackedModel
 
@@ -18,46 +18,57 @@ SPEC = load_spec()
 DEADLOCK_SECONDS = 20.0
 
 
+class Buffers(ctypes.Structure):
+    """The buffers of a unit, as a host gives them to the kernel."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("program", "weights", "parameters", "launch", "input", "output",
+                                                     "status")]  # fmt: skip
+
+
 @lru_cache(maxsize=1)
 def load_library() -> ctypes.CDLL:
     """Build (if need be) and load the library. Raises DeviceError."""
     library = ctypes.CDLL(str(build_library()))
     library.bertile_csim_spec_digest.restype = ctypes.c_uint64
-    buffers = [ctypes.c_void_p] * 7
-    library.bertile_csim_launch.argtypes = [*buffers, ctypes.c_int, ctypes.c_double, ctypes.c_char_p, ctypes.c_size_t]
+    library.bertile_csim_launch.argtypes = [ctypes.POINTER(Buffers), ctypes.c_size_t, ctypes.c_int, ctypes.c_double,
+                                            ctypes.c_char_p, ctypes.c_size_t]  # fmt: skip
     if library.bertile_csim_spec_digest() != SPEC.digest_word:
         raise DeviceError("the C-simulation was built for another spec; run `make spec csim`")
     return library
 
 
 class CsimEncoder:
-    """The packed encoder on the C-simulated compute unit: bounded blocking streams, one thread a stage."""
+    """The packed encoder on C-simulated compute units: bounded blocking streams, one thread a stage."""
 
     name = "csim"
 
-    def __init__(self, packed: PackedModel, late_words: bool = False):
-        """late_words: hold each word back until the engine waits for one, which shows a missing wait."""
-        self.packed = packed
-        self.late_words = late_words
+    def __init__(self, packed: PackedModel, late_words: bool = False, units: int = 1):
+        """late_words: hold each word back until the engine waits for one, which shows a missing wait.
+
+        units: how many run a launch together. Raises CapacityError for a file without their programs.
+        """
+        self.packed, self.late_words, self.units = packed, late_words, units
+        packed.variant(1, units)
         self.library = load_library()
 
     def run(self, sequences: list[np.ndarray]) -> np.ndarray:
         """Every layer's output: [layers, rows, hidden] int8 for sequences [tokens, hidden] int8, padding rows too.
 
-        Raises DeviceError with the kernel's error, or with the waiting streams of a deadlock.
+        Raises DeviceError with a kernel's error, or with the waiting streams of a deadlock.
         """
         launch = lay_out(sequences)
-        config = self.packed.config
-        table = encode_launch(self.packed, launch, trace=True)
-        words = to_words(launch.rows)
-        output = np.zeros((config.layers, *words.shape), np.int8)
-        status = np.zeros(SPEC.packet.beat_bytes, np.uint8)
-        arrays = [self.packed.program, self.packed.weights, self.packed.parameters, table, words, output, status]
+        shared = SharedLaunch(self.packed, launch, self.units)
+        statuses = [np.zeros(SPEC.packet.beat_bytes, np.uint8) for _ in range(self.units)]
+        images = [self.packed.program, self.packed.weights, self.packed.parameters]
+        buffers = (Buffers * self.units)()
+        for unit, status in enumerate(statuses):
+            arrays = [*images, shared.tables[unit], shared.inputs[unit], shared.outputs[unit], status]
+            buffers[unit] = Buffers(*(array.ctypes.data for array in arrays))
         error = ctypes.create_string_buffer(4096)
         failed = self.library.bertile_csim_launch(
-            *(array.ctypes.data for array in arrays), int(self.late_words), DEADLOCK_SECONDS, error, len(error)
+            buffers, self.units, int(self.late_words), DEADLOCK_SECONDS, error, len(error)
         )
         if failed:
             raise DeviceError(f"C-simulation: {error.value.decode()}")
-        check_status(status.tobytes())
-        return from_words(output)
+        check_statuses([status.tobytes() for status in statuses])
+        return shared.result()

@@ -73,39 +73,52 @@ def batch_launches(lengths: list[int]) -> list[list[int]]:
     return groups
 
 
-def to_words(rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+def to_words(rows: np.ndarray, out: np.ndarray | None = None, order: np.ndarray | None = None) -> np.ndarray:
     """Rows [row_blocks * 32, features] as words [row_blocks, features, 32]: a word is one feature of 32 tokens.
 
-    out: the array to write them to, or None for a new one.
+    out: the array to write them to, or None for a new one. order: which feature each word is, None for all in order.
     """
     words = rows.reshape(-1, BLOCK, rows.shape[1]).transpose(0, 2, 1)
+    if order is not None:
+        words = words[:, order]
     if out is None:
         return np.ascontiguousarray(words)
     np.copyto(out, words)
     return out
 
 
-def from_words(words: np.ndarray) -> np.ndarray:
+def from_words(words: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
     """The inverse of `to_words`, over any leading axes."""
+    if order is not None:
+        words = words[..., np.argsort(order), :]
     *lead, blocks, features, lanes = words.shape
     return words.swapaxes(-1, -2).reshape(*lead, blocks * lanes, features)
 
 
 def encode_launch(packed: PackedModel, launch: Launch, trace: bool) -> np.ndarray:
-    """The launch table: two beats, [2, 64] uint8."""
-    variant = next(variant for variant in packed.variants if variant.row_blocks >= launch.row_blocks)
-    header = SPEC.records["launch"].encode(
-        magic=SPEC.contract.program_magic,
-        flags=trace << SPEC.launch_flag.trace,
-        spec_digest=SPEC.digest_word,
-        program_offset=variant.offset,
-        hidden=packed.config.hidden,
-        row_blocks=launch.row_blocks,
-        sequences=len(launch.spans),
-    )
+    """The launch table of a unit alone: two beats, [2, 64] uint8."""
+    return encode_launches(packed, launch, trace, 1)[0]
+
+
+def encode_launches(packed: PackedModel, launch: Launch, trace: bool, units: int) -> list[np.ndarray]:
+    """The launch table of each unit, two beats, [2, 64] uint8. Raises CapacityError where the file has no program."""
+    tables = []
     entry = SPEC.records["launch_sequence"]
-    table = b"".join(entry.encode(row_first=first // BLOCK, tokens=tokens) for first, _, tokens in launch.spans)
-    return np.frombuffer(header + table.ljust(SPEC.packet.beat_bytes, b"\0"), np.uint8).reshape(2, -1)
+    sequences = b"".join(entry.encode(row_first=first // BLOCK, tokens=tokens) for first, _, tokens in launch.spans)
+    for variant in packed.variant(launch.row_blocks, units):
+        features = packed.features(variant.unit) if units > 1 else slice(0, packed.config.hidden)
+        header = SPEC.records["launch"].encode(
+            magic=SPEC.contract.program_magic,
+            flags=trace << SPEC.launch_flag.trace | (units > 1) << SPEC.launch_flag.cooperative,
+            spec_digest=SPEC.digest_word,
+            program_offset=variant.offset,
+            hidden=features.stop - features.start,
+            row_blocks=launch.row_blocks,
+            sequences=len(launch.spans),
+        )
+        data = header + sequences.ljust(SPEC.packet.beat_bytes, b"\0")
+        tables.append(np.frombuffer(data, np.uint8).reshape(2, -1))
+    return tables
 
 
 def code_name(section: str, code: int) -> str:
@@ -121,8 +134,40 @@ def check_status(status: bytes) -> np.void:
         raise DeviceError(
             f"the kernel was built for spec {int(record['spec_digest']):016x}, this program has {SPEC.digest_word:016x}"
         )
+    if record["error"] == SPEC.error.peer:
+        raise DeviceError("another unit refuses the launch that they were to share")
     if record["error"] == SPEC.error.engine:
         raise DeviceError(f"the engine reports error {code_name('engine_error', record['engine_error'])}")
     if record["error"] != SPEC.error.none:
         raise DeviceError(f"the kernel reports error {code_name('error', record['error'])}")
     return record
+
+
+def check_statuses(statuses: list[bytes]) -> list[np.void]:
+    """The decoded status of every unit. Raises DeviceError that names the unit, one that refused before its peers."""
+    failures = []
+    for unit, status in enumerate(statuses, 1):
+        try:
+            check_status(status)
+        except DeviceError as error:
+            is_peer = SPEC.records["status"].decode(status)[0]["error"] == SPEC.error.peer
+            failures.append((is_peer, f"unit {unit}: {error}" if len(statuses) > 1 else str(error)))
+    if failures:
+        raise DeviceError(min(failures)[1])
+    return [SPEC.records["status"].decode(status)[0] for status in statuses]
+
+
+class SharedLaunch:
+    """The buffers of a traced launch, those of each unit: tables, input and output words."""
+
+    def __init__(self, packed: PackedModel, launch: Launch, units: int):
+        self.order = packed.feature_order()
+        self.tables = encode_launches(packed, launch, True, units)
+        words = to_words(launch.rows, order=self.order)
+        spans = [packed.features(unit) for unit in range(units)] if units > 1 else [slice(None)]
+        self.inputs = [np.ascontiguousarray(words[:, span]) for span in spans]
+        self.outputs = [np.zeros((packed.config.layers, *words.shape), np.int8) for words in self.inputs]
+
+    def result(self) -> np.ndarray:
+        """Every layer's output: [layers, rows, hidden] int8."""
+        return from_words(np.concatenate(self.outputs, axis=2), self.order)

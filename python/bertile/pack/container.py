@@ -15,12 +15,13 @@ from bertile.errors import FormatError
 from bertile.files import write_tensors
 from bertile.models.encoder import Embeddings, EncoderConfig, Linear, Norm
 from bertile.models.task_head import TaskHead
+from bertile.pack.deal import Deal
 from bertile.pack.packer import PackedModel, ProgramVariant
 from bertile.pack.program import Extent, LayerImages
 
 SPEC = load_spec()
 FORMAT = "bertile"
-FORMAT_VERSION = "2"
+FORMAT_VERSION = "3"
 
 
 def to_tensors(packed: PackedModel) -> dict[str, np.ndarray]:
@@ -70,6 +71,7 @@ def to_metadata(packed: PackedModel) -> dict[str, str]:
         "norm_epsilon": repr(packed.embeddings.norm_epsilon),
         "separator": str(packed.embeddings.separator),
         "head": encode_head(packed.head),
+        "deal": json.dumps(packed.deal.to_json()) if packed.deal else "",
         "variants": json.dumps([asdict(variant) for variant in packed.variants]),
         "layout": json.dumps(layout),
         "provenance": json.dumps(packed.provenance),
@@ -175,4 +177,5 @@ def load_packed(path: Path) -> PackedModel:
         tokenizer=tensors["tokenizer"].tobytes().decode(),
         provenance=json.loads(metadata["provenance"]),
         head=decode_head(tensors, metadata),
+        deal=Deal.from_json(json.loads(metadata["deal"])) if metadata["deal"] else None,
     )

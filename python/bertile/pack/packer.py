@@ -8,16 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertile.config.spec import load_spec
+from bertile.errors import CapacityError
 from bertile.models.encoder import MATRICES, Embeddings, EncoderConfig
 from bertile.models.quantized import QuantizedEncoder, QuantizedLayer, QuantizedLinear
 from bertile.models.task_head import TaskHead
+from bertile.pack.deal import UNITS, Deal, Hand, arrange, deal, restore
 from bertile.pack.packets import decode_matrix, encode_matrix, tile_features
 from bertile.pack.parameters import decode_norm, decode_table, encode_norm, encode_table
 from bertile.pack.program import (
+    OUTPUTS,
     PROJECTIONS,
     Extent,
     LayerImages,
     LayerWork,
+    Part,
     decode_attention,
     idle_descriptors,
     plan_variants,
@@ -32,10 +36,15 @@ BEAT = SPEC.packet.beat_bytes
 
 @dataclass(frozen=True)
 class ProgramVariant:
-    """A program for launches of up to `row_blocks`; `offset` in beats of the program image."""
+    """A program for launches of up to `row_blocks`; `offset` in beats of the program image.
+
+    units: 1, or how many run the launch together, each its own program; unit: whose this one is.
+    """
 
     row_blocks: int
     offset: int
+    units: int = 1
+    unit: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class PackedModel:
     """What a `.bertile` file holds: three images for the card, and what the host needs.
 
     program, weights, parameters: [beats, 64] uint8. head: the classifier of a fine-tuned model, None without one.
+    deal: what each of several units computes, and so the order of features in the images; None where it is the model's.
     """
 
     config: EncoderConfig
@@ -58,6 +68,24 @@ class PackedModel:
     tokenizer: str
     provenance: dict
     head: TaskHead | None = None
+    deal: Deal | None = None
+
+    def variant(self, row_blocks: int, units: int = 1) -> list[ProgramVariant]:
+        """The programs of a launch of so many row blocks, one a unit. Raises CapacityError where there is none."""
+        fitting = [v for v in self.variants if v.units == units and v.row_blocks >= row_blocks]
+        if not fitting:
+            raise CapacityError(f"the file has no program for {units} units: pack the model with --units {units}")
+        least = min(variant.row_blocks for variant in fitting)
+        return sorted((v for v in fitting if v.row_blocks == least), key=lambda variant: variant.unit)
+
+    def features(self, unit: int) -> slice:
+        """Places of a unit's features in the images' order."""
+        places = self.deal.hidden.of(unit)
+        return slice(places.start * OUTPUTS, places.stop * OUTPUTS)
+
+    def feature_order(self) -> np.ndarray | None:
+        """Which feature of the model lies at each place of the images; None where the order is the model's."""
+        return None if self.deal is None else self.deal.hidden.features(OUTPUTS)
 
     def matrix_beats(self, layer: int, matrix: str) -> np.ndarray:
         """The beats [n, 64] of one weight matrix."""
@@ -112,26 +140,60 @@ def pack_layer(layer: QuantizedLayer, weights: Image, parameters: Image) -> Laye
     )
 
 
+def write_programs(
+    config: EncoderConfig,
+    exponential: Extent,
+    layers: list[LayerImages],
+    ordered: tuple[QuantizedLayer, ...],
+    dealt: Deal | None,
+) -> tuple[list[bytes], list[ProgramVariant]]:
+    """All variants for one unit, then those of every unit where several share a launch. Raises CapacityError."""
+    attentions, works = [layer.attention for layer in ordered], [LayerWork.of(layer) for layer in ordered]
+    descriptors: list[bytes] = []
+    variants: list[ProgramVariant] = []
+    teams = [(Part.whole(config, works),)]
+    if dealt is not None:
+        teams.append(tuple(part_of(dealt, unit) for unit in range(UNITS)))
+    for parts in teams:
+        most = max((len(heads) for part in parts for heads in part.heads), default=0)
+        for plan in plan_variants(config, None if len(parts) == 1 else most):
+            for unit, part in enumerate(parts):
+                peers = (*parts[unit + 1 :], *parts[:unit])
+                variants.append(ProgramVariant(plan.row_blocks, len(descriptors), len(parts), unit))
+                descriptors += write_program(config, plan, exponential, layers, attentions, works, part, peers)
+    return descriptors + idle_descriptors(config, attentions, works), variants
+
+
+def part_of(dealt: Deal, unit: int) -> Part:
+    """What a unit computes of a shared launch."""
+    heads, ffn = (tuple(hand.of(unit) for hand in hands) for hands in (dealt.heads, dealt.ffn))
+    return Part(dealt.hidden.of(unit), heads, ffn)
+
+
 def pack_encoder(
-    model: QuantizedEncoder, progress: Callable[[int, int], None] = lambda done, total: None
+    model: QuantizedEncoder, progress: Callable[[int, int], None] = lambda done, total: None, units: int = 1
 ) -> PackedModel:
-    """Encode every matrix and write the programs. Raises CapacityError; progress(done, total) counts layers."""
-    plans = plan_variants(model.config)
+    """Encode every matrix and write the programs, of one unit or of all that can share a launch, too.
+
+    Raises CapacityError; progress(done, total) counts layers.
+    """
+    config = model.config
+    if units not in (1, UNITS):
+        raise CapacityError(f"{units} units: one runs a launch alone, or {UNITS} together")
+    if units > 1 and config.hidden // OUTPUTS < UNITS:
+        raise CapacityError(f"hidden {config.hidden} has {config.hidden // OUTPUTS} tiles: {UNITS} units need one each")
+    plan_variants(config)  # what does not fit is said before anything is encoded
+    dealt = deal(model) if units > 1 else None
+    ordered = arrange(model.layers, dealt) if dealt else model.layers
     weights, parameters = Image(), Image()
     exponential = parameters.append(encode_table(model.exponential_table))
     layers = []
-    for layer in model.layers:
+    for layer in ordered:
         layers.append(pack_layer(layer, weights, parameters))
         progress(len(layers), len(model.layers))
-    attentions = [layer.attention for layer in model.layers]
-    works = [LayerWork.of(layer) for layer in model.layers]
-    descriptors, variants = [], []
-    for plan in plans:
-        variants.append(ProgramVariant(plan.row_blocks, len(descriptors)))
-        descriptors += write_program(model.config, plan, exponential, layers, attentions, works)
-    descriptors += idle_descriptors(model.config, attentions, works)
+    descriptors, variants = write_programs(config, exponential, layers, ordered, dealt)
     return PackedModel(
-        config=model.config,
+        config=config,
         program=np.frombuffer(b"".join(descriptors), np.uint8).reshape(-1, BEAT),
         variants=tuple(variants),
         weights=weights.array(),
@@ -143,6 +205,7 @@ def pack_encoder(
         embeddings=model.embeddings,
         tokenizer=model.tokenizer,
         provenance=model.provenance,
+        deal=dealt,
     )
 
 
@@ -189,7 +252,7 @@ def unpack_encoder(packed: PackedModel) -> QuantizedEncoder:
         )
     return QuantizedEncoder(
         packed.config,
-        tuple(layers),
+        restore(tuple(layers), packed.deal) if packed.deal else tuple(layers),
         decode_table(parameter_beats(packed.exponential), "<u2", 1 << SPEC.law.score_fraction_bits),
         packed.input_scale,
         packed.output_scale,
@@ -200,12 +263,25 @@ def unpack_encoder(packed: PackedModel) -> QuantizedEncoder:
 
 
 def kept_vectors(packed: PackedModel, layer: int, matrix: str) -> np.ndarray:
-    """Which weight vectors a packed matrix holds: [tiles, in] bool."""
+    """Which weight vectors a packed matrix holds, in the order of the model: [tiles, in] bool."""
     tiles, inputs = packed.tiles(layer, matrix), packed.matrix_inputs(matrix)
     kept = np.zeros((len(tiles), inputs), bool)
     for row, tile in zip(kept, tiles, strict=True):
         row[tile_features(tile, inputs)] = True
-    return kept
+    if packed.deal is None:
+        return kept
+    outward, inward = (packed_order(packed, layer, matrix, side) for side in ("out", "in"))
+    return kept[np.argsort(outward.features(packed.config.head_size // OUTPUTS if matrix in PROJECTIONS else 1))][
+        :, np.argsort(inward.features(packed.config.head_size if matrix == "attention_output" else OUTPUTS))
+    ]
+
+
+def packed_order(packed: PackedModel, layer: int, matrix: str, side: str) -> Hand:
+    """How one side of a matrix lies in the images: its heads, tiles of the FFN, or tiles of the hidden size."""
+    inner = {"query": "heads", "key": "heads", "value": "heads", "ffn_in": "ffn"} if side == "out" else {
+        "attention_output": "heads", "ffn_out": "ffn"}  # fmt: skip
+    kind = inner.get(matrix, "hidden")
+    return packed.deal.hidden if kind == "hidden" else getattr(packed.deal, kind)[layer]
 
 
 def packed_sparsity(packed: PackedModel) -> float:

@@ -16,6 +16,7 @@ OUTPUTS = SPEC.array.outputs
 RECORD = SPEC.records["descriptor"]
 OPCODE, POST, FLAG = SPEC.opcode, SPEC.post, SPEC.flag
 PROJECTIONS = ("query", "key", "value")
+NORM_FEATURES = SPEC.packet.beat_bytes // SPEC.records["layernorm_feature"].bytes  # of a beat of parameters
 ATTENTION_FIELDS = tuple(field.name for field in fields(QuantizedAttention))
 # Programs are written for launches of at most this many row blocks; the smaller one where the larger must be split.
 VARIANT_ROW_BLOCKS = (SPEC.row_blocks // 2, SPEC.row_blocks)
@@ -99,30 +100,49 @@ class LayerWork:
         return cls(read_heads(layer.attention_output.weight, len(layer.attention.score_shift)), ffn_tiles)
 
 
-def plan_memory(config: EncoderConfig, row_blocks: int) -> MemoryPlan:
-    """The plan with the largest groups that fit. Raises CapacityError when nothing fits."""
+@dataclass(frozen=True)
+class Part:
+    """What a unit computes. x: tiles of the hidden size; heads, ffn: of each layer, places of heads and of tiles."""
+
+    x: range
+    heads: tuple[range, ...]
+    ffn: tuple[range, ...]
+
+    @classmethod
+    def whole(cls, config: EncoderConfig, works: list[LayerWork]) -> Part:
+        """Of a unit alone."""
+        heads = tuple(range(int(work.heads.sum())) for work in works)
+        return cls(range(config.hidden // OUTPUTS), heads, tuple(range(work.ffn_tiles) for work in works))
+
+
+def plan_memory(config: EncoderConfig, row_blocks: int, most_heads: int | None = None) -> MemoryPlan:
+    """The plan with the largest groups that fit. most_heads: of a unit in any layer, all if not given.
+
+    Raises CapacityError when nothing fits.
+    """
+    most_heads = config.heads if most_heads is None else max(1, most_heads)
     x_words = row_blocks * config.hidden
     shared = SPEC.activation_words - x_words
     probability_words = SPEC.capacity.probability_slots * SPEC.capacity.tokens
     projection_words = 3 * row_blocks * config.head_size
-    heads = min(config.heads, (shared - x_words - probability_words) // projection_words)
+    heads = min(most_heads, (shared - x_words - probability_words) // projection_words)
     rows = min(row_blocks, shared // config.ffn)
     if heads < 1 or rows < 1:
         raise CapacityError(
             f"hidden {config.hidden} with FFN {config.ffn} does not fit {SPEC.activation_words} activation words"
         )
     # Equal shares rather than a full and a small one.
-    heads = -(-config.heads // -(-config.heads // heads))
+    heads = -(-most_heads // -(-most_heads // heads))
     rows = -(-row_blocks // -(-row_blocks // rows))
     projections = 2 * x_words
     probability = projections + heads * projection_words
     return MemoryPlan(row_blocks, heads, rows, x_words, projections, probability, x_words)
 
 
-def plan_variants(config: EncoderConfig) -> list[MemoryPlan]:
+def plan_variants(config: EncoderConfig, most_heads: int | None = None) -> list[MemoryPlan]:
     """One plan a program variant, smallest launch first."""
-    plans = [plan_memory(config, row_blocks) for row_blocks in VARIANT_ROW_BLOCKS]
-    whole = plans[-1].heads == config.heads and plans[-1].rows == plans[-1].row_blocks
+    plans = [plan_memory(config, row_blocks, most_heads) for row_blocks in VARIANT_ROW_BLOCKS]
+    whole = plans[-1].heads == (most_heads or config.heads) and plans[-1].rows == plans[-1].row_blocks
     return plans[-1:] if whole else plans
 
 
@@ -148,79 +168,110 @@ def attention_fields(config: EncoderConfig, attention: QuantizedAttention, head:
     }
 
 
-def attention_descriptors(
-    config: EncoderConfig, plan: MemoryPlan, images: LayerImages, attention: QuantizedAttention, work: LayerWork
-) -> list[bytes]:
-    """Projections and attention, one group of heads after another."""
-    descriptors, size = [], config.head_size
-    rows = {"row_first": 0, "row_count": plan.row_blocks}
-    heads = np.flatnonzero(work.heads).tolist()
-    for group in plan.head_groups(len(heads)):
-        width = len(group) * size
-        addresses = [plan.projections + i * plan.row_blocks * width for i in range(3)]
-        tiles = range(group.start * size // OUTPUTS, group.stop * size // OUTPUTS)
-        for matrix, address in zip(PROJECTIONS, addresses, strict=True):
-            descriptors.append(
-                gemm(images, matrix, tiles, source=0, source_stride=config.hidden,
-                     target=address, target_stride=width, **rows)
-            )  # fmt: skip
-        for place, head in enumerate(heads[group.start : group.stop]):
-            query, key, value = (address + place * size for address in addresses)
-            descriptors.append(
-                RECORD.encode(
+class ProgramWriter:
+    """Writes the descriptors of one unit and variant. peers: the parts of the other units, none for a unit alone.
+
+    What the others share is joined in front of the first command that reads it: their words come in the order of their
+    programs, which is the order of this one.
+    """
+
+    def __init__(self, config: EncoderConfig, plan: MemoryPlan, part: Part, peers: tuple[Part, ...] = ()):
+        self.config, self.plan, self.part, self.peers = config, plan, part, peers
+        self.descriptors: list[bytes] = []
+        self.shared: list[dict[str, int]] = []  # by the others, and not joined yet
+        self.all_rows = {"row_first": 0, "row_count": plan.row_blocks}
+        self.share = bool(peers) << FLAG.share
+        first = part.x.start * OUTPUTS
+        self.to_x = {"target": first, "target_stride": config.hidden, "parameter_skip": first // NORM_FEATURES}
+
+    def add(self, **values: int) -> None:
+        self.descriptors.append(RECORD.encode(**values))
+
+    def others_share(self, tiles: list[int], rows: dict[str, int]) -> None:
+        """So many tiles of these row blocks come from each of the others."""
+        if any(tiles):
+            self.shared.append({f"peer_tiles_{peer}": count for peer, count in enumerate(tiles)} | rows)
+
+    def join(self) -> None:
+        for shared in self.shared:
+            self.add(opcode=OPCODE.join, **shared)
+        self.shared.clear()
+
+    def gemm(self, images: LayerImages, matrix: str, tiles: range, **values: int) -> None:
+        """Some output tiles of a matrix."""
+        self.join()
+        self.descriptors.append(gemm(images, matrix, tiles, **values))
+
+    def load(self) -> None:
+        for first, count in self.plan.row_chunks():
+            rows = {"row_first": first, "row_count": count}
+            self.add(opcode=OPCODE.load, tiles=len(self.part.x), flags=self.share, **self.to_x, **rows)
+            self.others_share([len(peer.x) for peer in self.peers], rows)
+
+    def norm(self, extent: Extent) -> dict[str, int]:
+        """Descriptor fields of a gemm whose results go through a LayerNorm to x."""
+        return {
+            "post": POST.layernorm,
+            "parameter_offset": extent.offset,
+            "parameter_beats": len(self.part.x) * OUTPUTS // NORM_FEATURES,
+            **self.to_x,
+        }
+
+    def attention(self, images: LayerImages, attention: QuantizedAttention, work: LayerWork, layer: int) -> None:
+        """Projections and attention, one group of heads after another."""
+        config, plan, size = self.config, self.plan, self.config.head_size
+        heads, own = np.flatnonzero(work.heads).tolist(), self.part.heads[layer]
+        for group in plan.head_groups(len(own)):
+            width = len(group) * size
+            places = range(own.start + group.start, own.start + group.stop)
+            addresses = [plan.projections + i * plan.row_blocks * width for i in range(3)]
+            tiles = range(places.start * size // OUTPUTS, places.stop * size // OUTPUTS)
+            for matrix, address in zip(PROJECTIONS, addresses, strict=True):
+                self.gemm(images, matrix, tiles, source=0, source_stride=config.hidden,
+                          target=address, target_stride=width, **self.all_rows)  # fmt: skip
+            for index, place in enumerate(places):
+                query, key, value = (address + index * size for address in addresses)
+                self.add(
                     source=query,
                     key=key,
                     value=value,
                     source_stride=width,
-                    target=plan.context + head * size,
+                    target=plan.context + heads[place] * size,
                     target_stride=config.hidden,
                     probability=plan.probability,
-                    **attention_fields(config, attention, head),
-                    **rows,
+                    flags=self.share,
+                    **attention_fields(config, attention, heads[place]),
+                    **self.all_rows,
                 )
-            )
-    return descriptors
+        self.others_share([len(peer.heads[layer]) * size // OUTPUTS for peer in self.peers], self.all_rows)
 
-
-def norm_fields(extent: Extent) -> dict[str, int]:
-    """Descriptor fields of a gemm whose results go through a LayerNorm to x."""
-    return {"post": POST.layernorm, "parameter_offset": extent.offset, "parameter_beats": extent.beats}
-
-
-def layer_descriptors(
-    config: EncoderConfig,
-    plan: MemoryPlan,
-    images: LayerImages,
-    attention: QuantizedAttention,
-    work: LayerWork,
-    layer: int,
-) -> list[bytes]:
-    """One layer. x is at address 0, before and after."""
-    descriptors = attention_descriptors(config, plan, images, attention, work)
-    x_tiles = range(config.hidden // OUTPUTS)
-    to_x = {"target": 0, "target_stride": config.hidden}
-    for first, count in plan.row_chunks():
-        descriptors.append(
-            gemm(images, "attention_output", x_tiles, source=plan.context, source_stride=config.hidden,
-                 row_first=first, row_count=count, **to_x, **norm_fields(images.attention_norm))
-        )  # fmt: skip
-    flags = 1 << FLAG.unsigned_source | 1 << FLAG.trace | (layer + 1 == config.layers) << FLAG.store
-    for first, count in plan.row_chunks():
-        # The hidden words of every chunk start at the same place.
-        hidden_base = (plan.ffn_hidden - first * config.ffn) % (1 << 16)
-        rows = {"row_first": first, "row_count": count}
-        if work.ffn_tiles:
-            descriptors.append(
-                gemm(images, "ffn_in", range(work.ffn_tiles), source=0, source_stride=config.hidden,
-                     target=hidden_base, target_stride=config.ffn, post=POST.activation,
-                     parameter_offset=images.activation_table.offset, parameter_beats=images.activation_table.beats,
-                     **rows)
-            )  # fmt: skip
-        descriptors.append(
-            gemm(images, "ffn_out", x_tiles, source=hidden_base, source_stride=config.ffn, flags=flags,
-                 trace_slot=layer, **rows, **to_x, **norm_fields(images.ffn_norm))
-        )  # fmt: skip
-    return descriptors
+    def layer(self, images: LayerImages, attention: QuantizedAttention, work: LayerWork, layer: int) -> None:
+        """One layer. x is at address 0, before and after."""
+        config, plan, part = self.config, self.plan, self.part
+        x_of_peers = [len(peer.x) for peer in self.peers]
+        self.attention(images, attention, work, layer)
+        for first, count in plan.row_chunks():
+            rows = {"row_first": first, "row_count": count}
+            self.gemm(images, "attention_output", part.x, source=plan.context, source_stride=config.hidden,
+                      flags=self.share, **rows, **self.norm(images.attention_norm))  # fmt: skip
+            self.others_share(x_of_peers, rows)
+        last = layer + 1 == config.layers
+        flags = 1 << FLAG.unsigned_source | 1 << FLAG.trace | last << FLAG.store | (0 if last else self.share)
+        for first, count in plan.row_chunks():
+            # The hidden words of every chunk start at the same place.
+            hidden_base = (plan.ffn_hidden - first * config.ffn) % (1 << 16)
+            rows = {"row_first": first, "row_count": count}
+            if part.ffn[layer]:
+                target = (hidden_base + part.ffn[layer].start * OUTPUTS) % (1 << 16)
+                self.gemm(images, "ffn_in", part.ffn[layer], source=0, source_stride=config.hidden,
+                          target=target, target_stride=config.ffn, post=POST.activation, flags=self.share,
+                          parameter_offset=images.activation_table.offset,
+                          parameter_beats=images.activation_table.beats, **rows)  # fmt: skip
+            self.others_share([len(peer.ffn[layer]) for peer in self.peers], rows)
+            self.gemm(images, "ffn_out", part.x, source=hidden_base, source_stride=config.ffn, flags=flags,
+                      trace_slot=layer, **rows, **self.norm(images.ffn_norm))  # fmt: skip
+            if not last:
+                self.others_share(x_of_peers, rows)
 
 
 def write_program(
@@ -230,18 +281,17 @@ def write_program(
     layers: list[LayerImages],
     attentions: list[QuantizedAttention],
     works: list[LayerWork],
+    part: Part,
+    peers: tuple[Part, ...] = (),
 ) -> list[bytes]:
-    """All descriptors of one variant, `end` included."""
-    tables = RECORD.encode(opcode=OPCODE.tables, parameter_offset=exponential.offset, parameter_beats=exponential.beats)
-    descriptors = [tables]
-    for first, count in plan.row_chunks():
-        descriptors.append(
-            RECORD.encode(opcode=OPCODE.load, tiles=config.hidden // OUTPUTS, target=0, target_stride=config.hidden,
-                          row_first=first, row_count=count)
-        )  # fmt: skip
+    """All descriptors of one unit and variant, `end` included."""
+    writer = ProgramWriter(config, plan, part, peers)
+    writer.add(opcode=OPCODE.tables, parameter_offset=exponential.offset, parameter_beats=exponential.beats)
+    writer.load()
     for number, (images, attention, work) in enumerate(zip(layers, attentions, works, strict=True)):
-        descriptors += layer_descriptors(config, plan, images, attention, work, number)
-    return [*descriptors, RECORD.encode(opcode=OPCODE.end)]
+        writer.layer(images, attention, work, number)
+    writer.add(opcode=OPCODE.end)
+    return writer.descriptors
 
 
 def idle_descriptors(
