@@ -1,20 +1,21 @@
-// The Verilated RTL engine as a stage among the HLS stages of a timed simulation: the stand-in for the card.
+// Verilated RTL engines as one stage among the HLS stages of a timed simulation: the stand-in for the card.
 #pragma once
 
 #include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
-#include "stream.hpp"
-#include "types.hpp"
+#include "compute_unit.hpp"
 
 namespace bertile {
 
 class RtlModel;
 
-// What lies between the engine and the encoder.
+// What lies between the kernels.
 struct EngineLink {
-  uint64_t crossing;           // cycles a word, or the room for one, takes from one to the other
+  uint64_t crossing;            // cycles a word, or the room for one, takes between encoder and engine of a unit
+  uint64_t peer_crossing;       // and from the encoder of another unit
   uint64_t period_picoseconds;  // of the clock, for waves alone
 };
 
@@ -36,6 +37,8 @@ struct EngineCounts {
   uint64_t commands;  // words taken and sent
   uint64_t tiles;
   uint64_t words;
+  uint64_t words_from_0;
+  uint64_t words_from_1;
   uint64_t results;
 };
 
@@ -47,15 +50,19 @@ class RtlEngine {
   RtlEngine(const RtlEngine&) = delete;
   RtlEngine& operator=(const RtlEngine&) = delete;
 
-  // Runs until the answer to halt has left. Throws on a standstill.
-  void Run(Stream<Beat>& commands, Stream<Beat>& tiles, Stream<Beat>& words, Stream<WideWord>& results,
-           const EngineLink& link, const Waves& waves, EngineCounts& counts);
-  // From another thread: Run throws.
+  // From another thread: a launch of this engine throws.
   void Stop() { stopped_.store(true); }
+  bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
+  RtlModel& model() { return *model_; }
 
  private:
   const std::unique_ptr<RtlModel> model_;
   std::atomic<bool> stopped_{false};
 };
+
+// A launch of several engines on one clock; runs until each has answered halt. Waves of the first go to the file, those
+// of others beside it. Throws on a standstill.
+void RunEngines(const std::vector<RtlEngine*>& engines, const std::vector<EngineStreams>& streams,
+                const EngineLink& link, const Waves& waves, EngineCounts* counts);
 
 }  // namespace bertile

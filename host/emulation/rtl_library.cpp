@@ -9,6 +9,7 @@ extern "C" {
 // Assumed costs (spec/targets), in cycles.
 struct BertileTiming {
   uint64_t crossing;
+  uint64_t peer_crossing;
   uint64_t period_picoseconds;
   uint64_t memory_latency;
   double memory_bytes_per_cycle;
@@ -17,7 +18,7 @@ struct BertileTiming {
   const uint64_t* stage_latencies;
 };
 
-// The buffers a host gives the kernel.
+// The buffers a host gives the kernel of one unit.
 struct BertileBuffers {
   const uint8_t* program;
   const uint8_t* weights;
@@ -35,11 +36,6 @@ struct BertileWaves {
   uint64_t last_command;
 };
 
-struct BertileCounts {
-  uint64_t total;
-  bertile::EngineCounts engine;
-};
-
 uint64_t bertile_rtl_spec_digest() { return bertile::kSpecDigest; }
 
 void* bertile_rtl_open() { return new bertile::RtlEngine; }
@@ -49,34 +45,36 @@ void bertile_rtl_close(void* device) { delete static_cast<bertile::RtlEngine*>(d
 // End the launch that runs on another thread.
 void bertile_rtl_stop(void* device) { static_cast<bertile::RtlEngine*>(device)->Stop(); }
 
-// Returns 0, or 1 with the reason in `error`; the engine then is in an unknown state, and is to be closed.
-int bertile_rtl_launch(void* device, const BertileTiming* timing, const BertileBuffers* buffers,
-                       const BertileWaves* waves, double deadlock_seconds, BertileCounts* counts, char* error,
-                       size_t error_bytes) {
+// Devices and buffers of one unit, or of all that run the launch together; `counts`, too. `cycles`: of the launch.
+// Returns 0, or 1 with the reason in `error`; the engines then are in an unknown state, and are to be closed.
+int bertile_rtl_launch(void* const* devices, const BertileBuffers* buffers, size_t units, const BertileTiming* timing,
+                       const BertileWaves* waves, double deadlock_seconds, uint64_t* cycles,
+                       bertile::EngineCounts* counts, char* error, size_t error_bytes) {
   using namespace bertile;
-  const ComputeUnitMemory memory = {reinterpret_cast<const Beat*>(buffers->program),
-                                    reinterpret_cast<const Beat*>(buffers->weights),
-                                    reinterpret_cast<const Beat*>(buffers->parameters),
-                                    reinterpret_cast<const Beat*>(buffers->launch),
-                                    reinterpret_cast<const Word*>(buffers->input),
-                                    reinterpret_cast<Word*>(buffers->output),
-                                    reinterpret_cast<Beat*>(buffers->status)};
   std::string why;
   try {
+    std::vector<ComputeUnitMemory> memory;
+    std::vector<RtlEngine*> engines;
+    for (size_t unit = 0; unit < units; ++unit) {
+      const BertileBuffers& own = buffers[unit];
+      memory.push_back({reinterpret_cast<const Beat*>(own.program), reinterpret_cast<const Beat*>(own.weights),
+                        reinterpret_cast<const Beat*>(own.parameters), reinterpret_cast<const Beat*>(own.launch),
+                        reinterpret_cast<const Word*>(own.input), reinterpret_cast<Word*>(own.output),
+                        reinterpret_cast<Beat*>(own.status)});
+      engines.push_back(static_cast<RtlEngine*>(devices[unit]));
+    }
     TimingModel model;
     model.memory_latency = timing->memory_latency;
     model.memory_bytes_per_cycle = timing->memory_bytes_per_cycle;
     for (uint64_t i = 0; i < timing->stages; ++i) {
       model.latency[timing->stage_names[i]] = timing->stage_latencies[i];
     }
-    RtlEngine& rtl = *static_cast<RtlEngine*>(device);
-    const EngineLink link = {timing->crossing, timing->period_picoseconds};
+    const EngineLink link = {timing->crossing, timing->peer_crossing, timing->period_picoseconds};
     const Waves record = {waves->file ? waves->file : "", waves->first_command, waves->last_command};
-    const Engine engine = [&](Stream<Beat>& commands, Stream<Beat>& tiles, Stream<Beat>& words,
-                              Stream<WideWord>& results) {
-      rtl.Run(commands, tiles, words, results, link, record, counts->engine);
+    const ClockedEngines run = [&](const std::vector<EngineStreams>& streams) {
+      RunEngines(engines, streams, link, record, counts);
     };
-    why = RunTimedComputeUnit(memory, engine, model, deadlock_seconds, counts->total);
+    why = RunTimedComputeUnits(memory, run, model, timing->peer_crossing, deadlock_seconds, *cycles);
   } catch (const std::exception& exception) {
     why = exception.what();
   }

@@ -67,13 +67,15 @@ def pack_model(
     calibrate: Path | None = None,
     quantizing: Progress = no_progress,
     packing: Progress = no_progress,
+    units: int = 1,
 ) -> PackedModel:
     """Quantize and pack `model`, loaded from `source`; calibrated on the lines of `calibrate`.
 
     Without those on the folder's own text, which a training run left there, else on the bundled one. Its task head
     comes along as it is.
 
-    quantizing and packing count layers. Raises BertileError and its kin, before any file is written.
+    quantizing and packing count layers. units: as `pack_encoder`. Raises BertileError and its kin, before any file is
+    written.
     """
     check_capacity(model.config)
     head = read_task_head(source)
@@ -91,4 +93,4 @@ def pack_model(
         provenance_of(model, source, calibration),
         quantizing,
     )
-    return replace(pack_encoder(quantized, packing), head=head)
+    return replace(pack_encoder(quantized, packing, units), head=head)

@@ -13,6 +13,7 @@ struct StageLatency {
 // Assumed costs of spec/targets, for the kernels around the RTL engine.
 struct TargetTiming {
   uint64_t crossing;
+  uint64_t peer_crossing;
   uint64_t period_picoseconds;
   uint64_t memory_latency;
   double memory_bytes_per_cycle;

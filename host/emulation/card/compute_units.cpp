@@ -105,7 +105,7 @@ void ComputeUnit::Control(uint32_t value) {
 
 void ComputeUnit::Serve() {
   pthread_setname_np(pthread_self(), unit_.name);  // its threads inherit the name: a fault is told by it
-  if (!kernel_) kernel_ = library_.open();
+  if (!kernel_) kernel_ = library_.open(uint32_t(&unit_ - library_.card()->unit));
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     start_.wait(lock, [this] { return stopping_ || busy_.load(); });

@@ -18,7 +18,7 @@ struct BertileCardArgument {
 };
 
 // Changes with anything in this file: the card and the kernels may come from different builds.
-const uint32_t kBertileCardVersion = 1;
+const uint32_t kBertileCardVersion = 2;
 
 // Made by bertile.emulation.tables from spec/.
 struct BertileCard {
@@ -32,10 +32,10 @@ struct BertileCard {
 
 const BertileCard* bertile_card();
 
-void* bertile_card_open();
+void* bertile_card_open(uint32_t unit);  // number in the table
 void bertile_card_close(void* unit);
 
-// A launch: arguments are pointers, in the order of the kernel's parameters. Returns 0, or 1 with the reason in
-// `error`.
+// A launch: arguments are pointers, in the order of the kernel's parameters. One that the units share runs once all of
+// them are started. Returns 0, or 1 with the reason in `error`.
 int bertile_card_launch(void* unit, void* const* arguments, char* error, size_t error_bytes);
 }

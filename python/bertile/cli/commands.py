@@ -24,7 +24,7 @@ SPEC = load_spec()
 CHECK_LENGTHS = (1, 32, 45, 128)
 
 
-def pack(source: str, file: Path, calibrate: Path | None) -> None:
+def pack(source: str, file: Path, calibrate: Path | None, units: int) -> None:
     """Load, quantize, pack, write."""
     from bertile.models.load import load_model
     from bertile.workflow import pack_model
@@ -37,7 +37,7 @@ def pack(source: str, file: Path, calibrate: Path | None) -> None:
     with working(f"loading {source}"):
         model = load_model(source)
     with progress_bar("quantizing") as quantizing, progress_bar("packing") as packing:
-        packed = pack_model(model, source, calibrate, quantizing, packing)
+        packed = pack_model(model, source, calibrate, quantizing, packing, units)
     with working(f"writing {file}"):
         save_packed(packed, file)
     if model.synthetic:
@@ -45,6 +45,7 @@ def pack(source: str, file: Path, calibrate: Path | None) -> None:
     output.print(
         f"{file}: {packed.config.layers} layers, {packed_sparsity(packed):.1%} sparse, "
         f"{len(packed.weights) * SPEC.packet.beat_bytes / 1e6:.1f} MB of weight tiles"
+        + (f", for one unit or {units} together" if units > 1 else "")
     )
 
 

@@ -37,6 +37,7 @@ WaveFile = Annotated[Path | None, typer.Option("--waves", help="With --device rt
 WaveLayer = Annotated[int | None, typer.Option("--wave-layer", help="With --waves: which layer; 0 if not given.")]
 Xclbin = Annotated[Path | None, typer.Option(help="With --device xrt: the bitstream, or an emulated card's.")]
 CardIndex = Annotated[int | None, typer.Option("--card", min=0, help="With --device xrt: which card; 0 if not given.")]
+Units = Annotated[int, typer.Option(help="Compute units that run a request together: 1 or 3, as packed.")]
 Timeout = Annotated[float | None, typer.Option(min=0.001, help="With --device xrt: seconds a launch may take.")]
 
 
@@ -53,9 +54,10 @@ def pack(
     calibrate: Annotated[
         Path | None, typer.Option(help="Text file to calibrate on, a sentence or pair a line.")
     ] = None,
+    units: Annotated[int, typer.Option(help="3: three compute units can run a request together, too.")] = 1,
 ) -> None:
     """Quantize to INT8 and pack as weight tiles: a .bertile file."""
-    commands.pack(model, output, calibrate)
+    commands.pack(model, output, calibrate, units)
 
 
 @app.command()
@@ -75,7 +77,7 @@ def estimate(
     file: File,
     tokens: Annotated[int, typer.Option(help="Length of the sequence.")] = 128,
     clock: Annotated[int | None, typer.Option(help="MHz; the target's first clock if not given.")] = None,
-    units: Annotated[int, typer.Option(help="Compute units that serve requests: 1 or 3.")] = 1,
+    units: Units = 1,
     roofline: Annotated[Path | None, typer.Option(help="Draw each gemm under its bounds to this PNG.")] = None,
     waterfall: Annotated[Path | None, typer.Option(help="Draw where the cycles go to this PNG.")] = None,
     json: Json = False,
@@ -115,10 +117,11 @@ def check(
     xclbin: Xclbin = None,
     card: CardIndex = None,
     timeout: Timeout = None,
+    units: Units = 1,
     json: Json = False,
 ) -> None:
     """Compare a device with the integer reference, every value of every layer. Exit code 1 on a mismatch."""
-    options = DeviceOptions(waves, wave_layer, xclbin, card, timeout)
+    options = DeviceOptions(waves, wave_layer, xclbin, card, timeout, units)
     raise typer.Exit(commands.check(file, device, tokens, seed, options, json))
 
 

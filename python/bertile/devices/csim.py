@@ -9,7 +9,7 @@ import numpy as np
 
 from bertile.config.spec import load_spec
 from bertile.devices.build import build_library
-from bertile.devices.launch import SharedLaunch, check_statuses, lay_out
+from bertile.devices.launch import SharedLaunch, lay_out
 from bertile.errors import DeviceError
 from bertile.pack.packer import PackedModel
 
@@ -47,7 +47,7 @@ class CsimEncoder:
 
         units: how many run a launch together. Raises CapacityError for a file without their programs.
         """
-        self.packed, self.late_words, self.units = packed, late_words, units
+        self.packed, self.late_words, self.team = packed, late_words, units
         packed.variant(1, units)
         self.library = load_library()
 
@@ -57,18 +57,15 @@ class CsimEncoder:
         Raises DeviceError with a kernel's error, or with the waiting streams of a deadlock.
         """
         launch = lay_out(sequences)
-        shared = SharedLaunch(self.packed, launch, self.units)
-        statuses = [np.zeros(SPEC.packet.beat_bytes, np.uint8) for _ in range(self.units)]
+        shared = SharedLaunch(self.packed, launch, self.team)
         images = [self.packed.program, self.packed.weights, self.packed.parameters]
-        buffers = (Buffers * self.units)()
-        for unit, status in enumerate(statuses):
-            arrays = [*images, shared.tables[unit], shared.inputs[unit], shared.outputs[unit], status]
-            buffers[unit] = Buffers(*(array.ctypes.data for array in arrays))
+        buffers = (Buffers * self.team)()
+        for unit, arrays in enumerate(zip(shared.tables, shared.inputs, shared.outputs, shared.statuses, strict=True)):
+            buffers[unit] = Buffers(*(array.ctypes.data for array in (*images, *arrays)))
         error = ctypes.create_string_buffer(4096)
         failed = self.library.bertile_csim_launch(
-            buffers, self.units, int(self.late_words), DEADLOCK_SECONDS, error, len(error)
+            buffers, self.team, int(self.late_words), DEADLOCK_SECONDS, error, len(error)
         )
         if failed:
             raise DeviceError(f"C-simulation: {error.value.decode()}")
-        check_statuses([status.tobytes() for status in statuses])
         return shared.result()

@@ -158,7 +158,7 @@ def check_statuses(statuses: list[bytes]) -> list[np.void]:
 
 
 class SharedLaunch:
-    """The buffers of a traced launch, those of each unit: tables, input and output words."""
+    """The buffers of a traced launch, those of each unit: tables, input and output words, status."""
 
     def __init__(self, packed: PackedModel, launch: Launch, units: int):
         self.order = packed.feature_order()
@@ -167,7 +167,9 @@ class SharedLaunch:
         spans = [packed.features(unit) for unit in range(units)] if units > 1 else [slice(None)]
         self.inputs = [np.ascontiguousarray(words[:, span]) for span in spans]
         self.outputs = [np.zeros((packed.config.layers, *words.shape), np.int8) for words in self.inputs]
+        self.statuses = [np.zeros(SPEC.packet.beat_bytes, np.uint8) for _ in self.inputs]
 
     def result(self) -> np.ndarray:
-        """Every layer's output: [layers, rows, hidden] int8."""
+        """Every layer's output: [layers, rows, hidden] int8. Raises DeviceError for what a unit reports."""
+        check_statuses([status.tobytes() for status in self.statuses])
         return from_words(np.concatenate(self.outputs, axis=2), self.order)

@@ -31,13 +31,16 @@ class Device(Protocol):
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """What some devices can be told. waves, wave_layer: as `RtlEncoder`; the others as `bertile.runtime.Encoder`."""
+    """What some devices can be told. waves, wave_layer: as `RtlEncoder`; xclbin, card, timeout_s: as
+    `bertile.runtime.Encoder`; units: how many run a launch together.
+    """
 
     waves: Path | None = None
     wave_layer: int | None = None
     xclbin: Path | None = None
     card: int | None = None
     timeout_s: float | None = None
+    units: int = 1
 
     def check(self, device: str) -> None:
         """Raise BertileError for an option that the device does not have."""
@@ -47,6 +50,8 @@ class DeviceOptions:
             raise BertileError("--waves goes with --device rtl")
         if device != "xrt" and (self.xclbin, self.card, self.timeout_s) != (None, None, None):
             raise BertileError("--xclbin, --card and --timeout go with --device xrt")
+        if device not in ("csim", "rtl") and self.units != 1:
+            raise BertileError("--units goes with --device csim or rtl")
 
 
 def open_device(name: str, packed: PackedModel, options: DeviceOptions | None = None) -> Device:
@@ -60,9 +65,9 @@ def open_device(name: str, packed: PackedModel, options: DeviceOptions | None = 
 
         return IntegerEncoder(unpack_encoder(packed))
     if name == "csim":
-        return CsimEncoder(packed)
+        return CsimEncoder(packed, units=options.units)
     if name == "rtl":
-        return RtlEncoder(packed, options.waves, options.wave_layer or 0)
+        return RtlEncoder(packed, options.waves, options.wave_layer or 0, options.units)
     if name == "xrt":
         from bertile.runtime.device import XrtEncoder  # here: it needs more than the others
 

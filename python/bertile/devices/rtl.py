@@ -16,7 +16,7 @@ import numpy as np
 
 from bertile.config.spec import load_spec
 from bertile.config.target import load_target
-from bertile.devices.launch import check_status, encode_launch, from_words, lay_out, to_words
+from bertile.devices.launch import SharedLaunch, lay_out
 from bertile.devices.verilate import build_library
 from bertile.errors import BertileError, DeviceError
 from bertile.pack.packer import PackedModel
@@ -28,7 +28,8 @@ OPCODE = SPEC.opcode
 DEADLOCK_SECONDS = 120.0
 POLL_SECONDS = 0.05  # for an interrupt
 BUFFERS = ("program", "weights", "parameters", "launch", "input", "output", "status")
-COUNTS = ("idle", "halt", "gemm", "scores", "context", "blocked", "commands", "tiles", "words", "results")
+COUNTS = ("idle", "halt", "gemm", "scores", "context", "blocked", "commands", "tiles", "words", "words_from_0",
+          "words_from_1", "results")  # fmt: skip
 PICOSECONDS = 1_000_000  # of a cycle at 1 MHz
 
 
@@ -37,6 +38,7 @@ class Timing(ctypes.Structure):
 
     _fields_ = (
         ("crossing", ctypes.c_uint64),
+        ("peer_crossing", ctypes.c_uint64),
         ("period_picoseconds", ctypes.c_uint64),
         ("memory_latency", ctypes.c_uint64),
         ("memory_bytes_per_cycle", ctypes.c_double),
@@ -59,14 +61,14 @@ class WaveRange(ctypes.Structure):
 
 
 class Counts(ctypes.Structure):
-    """BertileCounts of rtl_library.cpp."""
+    """EngineCounts of rtl_engine.hpp."""
 
-    _fields_ = tuple((name, ctypes.c_uint64) for name in ("total", *COUNTS))
+    _fields_ = tuple((name, ctypes.c_uint64) for name in COUNTS)
 
 
 @dataclass(frozen=True)
 class LaunchCycles:
-    """Clock cycles of a launch, from the start of the encoder kernel to the end of its last stage.
+    """Clock cycles of a launch on one unit, from the start of the encoder kernels to the end of their last stage.
 
     idle, gemm, scores, context, halt: by the oldest engine command that was not finished, while the engine had a result
     to send; waits for words are among them. after: what the encoder needed behind the engine's last result. blocked: of
@@ -84,13 +86,15 @@ class LaunchCycles:
     commands: int
     tiles: int
     words: int
+    words_from_0: int
+    words_from_1: int
     results: int
 
     @classmethod
-    def of(cls, counts: Counts) -> LaunchCycles:
-        values = {name: int(getattr(counts, name)) for name in ("total", *COUNTS)}
+    def of(cls, total: int, counts: Counts) -> LaunchCycles:
+        values = {name: int(getattr(counts, name)) for name in COUNTS}
         engine = sum(values[name] for name in ("idle", "halt", "gemm", "scores", "context"))
-        return cls(after=values["total"] - engine, **values)
+        return cls(total, after=total - engine, **values)
 
     def to_json(self) -> dict:
         return asdict(self)
@@ -104,9 +108,11 @@ def load_library(waves: bool) -> ctypes.CDLL:
     library.bertile_rtl_open.restype = ctypes.c_void_p
     for end in (library.bertile_rtl_close, library.bertile_rtl_stop):
         end.argtypes, end.restype = [ctypes.c_void_p], None
-    structures = [ctypes.POINTER(structure) for structure in (Timing, Buffers, WaveRange)]
+    devices = ctypes.POINTER(ctypes.c_void_p)
+    buffers, timing, waves, counts = (ctypes.POINTER(kind) for kind in (Buffers, Timing, WaveRange, Counts))
     library.bertile_rtl_launch.argtypes = [
-        ctypes.c_void_p, *structures, ctypes.c_double, ctypes.POINTER(Counts), ctypes.c_char_p, ctypes.c_size_t
+        devices, buffers, ctypes.c_size_t, timing, waves, ctypes.c_double, ctypes.POINTER(ctypes.c_uint64), counts,
+        ctypes.c_char_p, ctypes.c_size_t
     ]  # fmt: skip
     if library.bertile_rtl_spec_digest() != SPEC.digest_word:
         raise DeviceError("the RTL engine was built for another spec; run `make spec`")
@@ -118,6 +124,7 @@ def timing_of(target: dict) -> Timing:
     megahertz, ddr, stages = target["clock"]["megahertz"][0], target["ddr"], target["latency"]
     return Timing(
         crossing=target["link"]["crossing"],
+        peer_crossing=target["link"]["peer_crossing"],
         period_picoseconds=round(PICOSECONDS / megahertz),
         memory_latency=round(ddr["latency_ns"] * megahertz / 1e3),
         memory_bytes_per_cycle=ddr["gigabytes_per_second"] * ddr["efficiency"] * 1e3 / megahertz,
@@ -127,12 +134,12 @@ def timing_of(target: dict) -> Timing:
     )
 
 
-def layer_commands(packed: PackedModel, row_blocks: int) -> list[tuple[int, int]]:
-    """Numbers of the first and the last engine command of each layer in a launch of so many row blocks.
+def layer_commands(packed: PackedModel, row_blocks: int, units: int = 1) -> list[tuple[int, int]]:
+    """Numbers of the first and the last engine command of each layer in a launch of so many row blocks, on unit 1.
 
     What the sequencer makes of the descriptors: a gemm is one command, attention two a row block.
     """
-    variant = next(variant for variant in packed.variants if variant.row_blocks >= row_blocks)
+    variant = packed.variant(row_blocks, units)[0]
     commands, first, ranges = 0, 0, []
     for descriptor in decode_program(packed.program.tobytes(), variant.offset):
         if descriptor["opcode"] == OPCODE.attention:
@@ -158,55 +165,70 @@ def checked_file(file: Path) -> Path:
 
 
 class RtlEncoder:
-    """The packed encoder on the emulated compute unit. `cycles` are those of the last launch."""
+    """The packed encoder on emulated compute units. `unit_cycles`: of the last launch, on each unit."""
 
     name = "rtl"
 
-    def __init__(self, packed: PackedModel, waves: Path | None = None, wave_layer: int = 0):
-        """waves: write the RTL engine's signals while the first launch is in layer `wave_layer` to this FST file."""
+    def __init__(self, packed: PackedModel, waves: Path | None = None, wave_layer: int = 0, units: int = 1):
+        """waves: write the RTL engines' signals while the first launch is in layer `wave_layer` to this FST file, of
+        the second unit and the third to files beside it.
+
+        units: how many run a launch together. Raises CapacityError for a file without their programs.
+        """
         if waves is not None and not 0 <= wave_layer < packed.config.layers:
             raise BertileError(f"layer {wave_layer}: this model has layers 0 to {packed.config.layers - 1}")
-        self.packed = packed
-        self.cycles: LaunchCycles | None = None
+        packed.variant(1, units)
+        self.packed, self.team = packed, units
+        self.unit_cycles: list[LaunchCycles] = []
         self.waves = waves and checked_file(waves)
         self.wave_layer = wave_layer
         self.library = load_library(waves is not None)
         self.timing = timing_of(load_target())
-        self.close: weakref.finalize | None = None
+        self.engines: list[weakref.finalize] = []
+
+    @property
+    def cycles(self) -> LaunchCycles | None:
+        """Of the last launch, on the first unit."""
+        return self.unit_cycles[0] if self.unit_cycles else None
 
     def run(self, sequences: list[np.ndarray]) -> np.ndarray:
-        """Every layer's output, as `CsimEncoder.run`; counts `cycles`. Raises DeviceError."""
+        """Every layer's output, as `CsimEncoder.run`; counts cycles. Raises DeviceError."""
         launch = lay_out(sequences)
-        words = to_words(launch.rows)
-        output = np.zeros((self.packed.config.layers, *words.shape), np.int8)
-        status = np.zeros(SPEC.packet.beat_bytes, np.uint8)
-        table = encode_launch(self.packed, launch, trace=True)
-        images = [self.packed.program, self.packed.weights, self.packed.parameters, table, words, output, status]
-        buffers = Buffers(*(array.ctypes.data for array in images))
+        shared = SharedLaunch(self.packed, launch, self.team)
+        images = [self.packed.program, self.packed.weights, self.packed.parameters]
+        buffers = (Buffers * self.team)()
+        for unit, arrays in enumerate(zip(shared.tables, shared.inputs, shared.outputs, shared.statuses, strict=True)):
+            buffers[unit] = Buffers(*(array.ctypes.data for array in (*images, *arrays)))
         self.launch(buffers, self.take_waves(launch.row_blocks))
-        check_status(status.tobytes())
-        return from_words(output)
+        return shared.result()
 
     def take_waves(self, row_blocks: int) -> WaveRange:
         """What the next launch is to record: the first one of all, and no other."""
         if self.waves is None:
             return WaveRange()
         file, self.waves = str(self.waves), None
-        return WaveRange(file.encode(), *layer_commands(self.packed, row_blocks)[self.wave_layer])
+        return WaveRange(file.encode(), *layer_commands(self.packed, row_blocks, self.team)[self.wave_layer])
 
-    def engine(self) -> int:
-        """The model: made for the first launch, and anew after one that failed."""
-        if self.close is None:
+    def handles(self) -> list[int]:
+        """The models: made for the first launch, and anew after one that failed."""
+        while len(self.engines) < self.team:
             handle = self.library.bertile_rtl_open()
-            self.close = weakref.finalize(self, self.library.bertile_rtl_close, handle)
-        return self.close.peek()[2][0]
+            self.engines.append(weakref.finalize(self, self.library.bertile_rtl_close, handle))
+        return [engine.peek()[2][0] for engine in self.engines]
 
-    def launch(self, buffers: Buffers, waves: WaveRange) -> None:
+    def close(self) -> None:
+        for engine in self.engines:
+            engine()
+        self.engines.clear()
+
+    def launch(self, buffers: ctypes.Array, waves: WaveRange) -> None:
         """Run a launch on a thread of its own: it may take minutes, and is to be stopped by an interrupt."""
-        counts, error, engine = Counts(), ctypes.create_string_buffer(4096), self.engine()
-        arguments = [ctypes.byref(structure) for structure in (self.timing, buffers, waves)]
-        arguments += [DEADLOCK_SECONDS, ctypes.byref(counts), error, len(error)]
-        thread = threading.Thread(target=self.library.bertile_rtl_launch, args=(engine, *arguments))
+        handles = self.handles()
+        counts, total = (Counts * self.team)(), ctypes.c_uint64()
+        error = ctypes.create_string_buffer(4096)
+        arguments = [(ctypes.c_void_p * self.team)(*handles), buffers, self.team, ctypes.byref(self.timing)]
+        arguments += [ctypes.byref(waves), DEADLOCK_SECONDS, ctypes.byref(total), counts, error, len(error)]
+        thread = threading.Thread(target=self.library.bertile_rtl_launch, args=arguments)
         thread.start()
         interrupted = False
         while thread.is_alive():  # also after an interrupt, and a second one: the thread uses our buffers
@@ -214,12 +236,12 @@ class RtlEncoder:
                 thread.join(POLL_SECONDS)
             except KeyboardInterrupt:
                 interrupted = True
-                self.library.bertile_rtl_stop(engine)
+                for handle in handles:
+                    self.library.bertile_rtl_stop(handle)
         if interrupted or error.value:
             self.close()
-            self.close = None
         if interrupted:
             raise KeyboardInterrupt
         if error.value:
             raise DeviceError(f"RTL emulation: {error.value.decode()}")
-        self.cycles = LaunchCycles.of(counts)
+        self.unit_cycles = [LaunchCycles.of(total.value, unit) for unit in counts]

@@ -21,7 +21,8 @@ def card_tables(link: Link) -> str:
     arguments = [f'"{argument.name}", {argument.offset:#x}' for argument in link.kernels[ENCODER].arguments]
     target = load_target(link.target)
     timing, stages = timing_of(target), target["latency"]
-    values = [timing.crossing, timing.period_picoseconds, timing.memory_latency, repr(timing.memory_bytes_per_cycle)]
+    values = [timing.crossing, timing.peer_crossing, timing.period_picoseconds, timing.memory_latency]
+    values.append(repr(timing.memory_bytes_per_cycle))
     return (
         "// Written by bertile.emulation.tables.\n"
         '#include "card_tables.hpp"\n\nnamespace bertile {\n\nnamespace {\n\n'

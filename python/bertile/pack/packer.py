@@ -73,8 +73,10 @@ class PackedModel:
     def variant(self, row_blocks: int, units: int = 1) -> list[ProgramVariant]:
         """The programs of a launch of so many row blocks, one a unit. Raises CapacityError where there is none."""
         fitting = [v for v in self.variants if v.units == units and v.row_blocks >= row_blocks]
+        if not fitting and units != UNITS:
+            raise CapacityError(f"{units} units: one runs a launch alone, or {UNITS} together")
         if not fitting:
-            raise CapacityError(f"the file has no program for {units} units: pack the model with --units {units}")
+            raise CapacityError(f"the file is packed for one unit: bertile pack --units {units} makes one for {units}")
         least = min(variant.row_blocks for variant in fitting)
         return sorted((v for v in fitting if v.row_blocks == least), key=lambda variant: variant.unit)
 

@@ -192,7 +192,7 @@ class Timeline:
         """The second pass of a LayerNorm begins behind the moments of its last row block."""
         stage = self.costs.latency
         summed = self.last_result() + self.costs.crossing + stage["RouteResults"] + stage["NormAccumulate"]
-        moments = summed + rows * TOKENS + stage["NormAccumulate"]
+        moments = summed + stage["NormAccumulate"] + rows * TOKENS + stage["NormMoments"]
         self.normalized = max(moments, self.normalized) + rows * hidden + stage["NormApply"]
         end = self.normalized + stage["MergeWords"] + self.costs.crossing + WORD_TO_MEMORY
         return self.merge(end, rows * hidden)
