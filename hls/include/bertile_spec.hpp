@@ -5,7 +5,7 @@
 
 namespace bertile {
 
-static const uint64_t kSpecDigest = 0x370D877BFC7FAC14ULL;
+static const uint64_t kSpecDigest = 0x01E42E95DC044FDBULL;
 static const int kContractVersion = 1;
 static const int kContractProgramMagic = 1162630210;
 static const int kWordTokens = 32;
@@ -77,6 +77,7 @@ static const int kErrorOpcode = 2;
 static const int kErrorLaunch = 3;
 static const int kErrorEngine = 4;
 static const int kErrorPeer = 5;
+static const int kErrorRunning = 6;
 static const int kEngineErrorNone = 0;
 static const int kEngineErrorOpcode = 1;
 static const int kEngineErrorShape = 2;

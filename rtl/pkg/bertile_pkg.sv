@@ -2,7 +2,7 @@
 
 package bertile_pkg;
 
-  localparam logic [63:0] SpecDigest = 64'h370D877BFC7FAC14;
+  localparam logic [63:0] SpecDigest = 64'h01E42E95DC044FDB;
   localparam int unsigned ContractVersion = 1;
   localparam int unsigned ContractProgramMagic = 1162630210;
   localparam int unsigned WordTokens = 32;
@@ -74,6 +74,7 @@ package bertile_pkg;
   localparam int unsigned ErrorLaunch = 3;
   localparam int unsigned ErrorEngine = 4;
   localparam int unsigned ErrorPeer = 5;
+  localparam int unsigned ErrorRunning = 6;
   localparam int unsigned EngineErrorNone = 0;
   localparam int unsigned EngineErrorOpcode = 1;
   localparam int unsigned EngineErrorShape = 2;

@@ -101,8 +101,17 @@ Route_Command:
   }
 }
 
-// What the sequencer says of the launch and the engine of its part. An error of the launch is older than the engine's.
+// That the launch has begun: of several units that do not end, a host so finds one that never did. Then what the
+// sequencer says of the launch and the engine of its part. An error of the launch is older than the engine's.
 inline void WriteStatus(Stream<Status>& launch_status, Stream<WideWord>& engine_status, Beat* status) {
+  Status begun = {};
+  begun.spec_digest = kSpecDigest;
+  begun.error = kErrorRunning;
+  Beat first = {};
+  EncodeStatus(begun, first.byte);
+  status[0] = first;
+  BERTILE_DRAIN();
+  BERTILE_MEMORY_REQUEST();
   Status result = launch_status.read();
   const EngineStatus engine = DecodeEngineStatus(FromResult(engine_status.read()).byte);
   result.engine_error = engine.error;
