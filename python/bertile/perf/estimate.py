@@ -1,4 +1,5 @@
-"""Estimated cycles of a packed encoder on one compute unit, by operation, and what bounds each (`bertile estimate`).
+"""Estimated cycles of a packed encoder, by operation, and what bounds each (`bertile estimate`): on one compute unit,
+or on several that run a launch together.
 
 The program of the packed model is walked as the sequencer walks it (docs/program.md). The result is compared with the
 RTL engine, cycle by cycle simulated, in tests/emulation: within 3 %.
@@ -7,6 +8,7 @@ RTL engine, cycle by cycle simulated, in tests/emulation: within 3 %.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -14,12 +16,12 @@ import numpy as np
 from bertile.config.spec import load_spec
 from bertile.config.target import load_target
 from bertile.models.encoder import MATRICES
-from bertile.pack.packer import PackedModel
-from bertile.pack.program import decode_program
+from bertile.pack.packer import PackedModel, ProgramVariant
+from bertile.pack.program import NORM_FEATURES, decode_program
 from bertile.perf.timeline import INPUTS, OUTPUTS, RESULT_RECORDS, TOKENS, Costs, Timeline
 
 SPEC = load_spec()
-OPCODE, POST = SPEC.opcode, SPEC.post
+OPCODE, POST, FLAG = SPEC.opcode, SPEC.post, SPEC.flag
 SLOTS = SPEC.capacity.probability_slots
 PACKET_GROUPS = SPEC.packet.vectors // INPUTS
 BEAT_BYTES = SPEC.packet.beat_bytes
@@ -49,11 +51,15 @@ class Operation:
 
 @dataclass(frozen=True)
 class CycleEstimate:
-    """One launch. `launch`: cycles before the first operation, `finish`: behind the last one."""
+    """One launch, on the unit that ends last. launch: cycles before the first operation, finish: behind the last one.
+
+    work: cycles in which the array of each unit multiplies or its results need to leave.
+    """
 
     operations: list[Operation]
     launch: int
     finish: int
+    work: tuple[int, ...] = ()
     total: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,14 +87,32 @@ def tile_groups(beats: np.ndarray) -> np.ndarray:
     return packets - -(-packets // (PACKET_GROUPS + 1))
 
 
-class ProgramWalk:
-    """Executes descriptors on a Timeline, as the sequencer does for a launch of `lengths`."""
+class Exchange:
+    """What units that run a launch together know of each other."""
 
-    def __init__(self, packed: PackedModel, lengths: list[int], costs: Costs):
-        self.packed, self.costs = packed, costs
+    def __init__(self, units: int):
+        self.sums: list[list[float]] = [[] for _ in range(units)]  # of each unit, by LayerNorm: `Timeline.summed`
+        # Of each unit: how many words it has shared in all, when the last of them are there, whether of a LayerNorm.
+        self.shared: list[list[tuple[int, float, bool]]] = [[(0, 0.0, False)] for _ in range(units)]
+
+
+class ProgramWalk:
+    """Executes descriptors on a Timeline, as the sequencer of a unit does for a launch of `lengths`.
+
+    `walk` is a generator: it yields where it has to know what the other units of `exchange` do, and does not yet.
+    """
+
+    def __init__(self, packed: PackedModel, lengths: list[int], costs: Costs, variant: ProgramVariant,
+                 exchange: Exchange):  # fmt: skip
+        self.packed, self.costs, self.variant, self.exchange = packed, costs, variant, exchange
         self.row_blocks = sum(-(-tokens // TOKENS) for tokens in lengths)
         self.lengths = lengths
         self.timeline = Timeline(costs)
+        self.unit = variant.unit
+        self.peers = [(variant.unit + 1 + peer) % variant.units for peer in range(variant.units - 1)]
+        self.expected = [0] * len(self.peers)  # words of the peers that joins have named
+        self.peer_arrival, self.peer_norm = 0.0, False  # when they are there, and whether a LayerNorm was last
+        self.busy = 0.0
         self.arrivals: list[tuple[int, int, float]] = []  # target, stride, time
         self.everything = 0.0  # all words issued so far have returned
         self.norm_arrival = 0.0
@@ -103,24 +127,54 @@ class ProgramWalk:
         ]
 
     def arrival(self, address: int) -> float:
-        """When the words at an address are there (Sequencer::Arrival)."""
+        """When the words at an address are there (Sequencer::Arrival), and what joins have named."""
         times = [
             time for target, stride, time in self.arrivals[-RESULT_RECORDS:] if target <= address < target + stride
         ]
-        return max(self.norm_arrival, max(times) if times else self.everything)
+        return max(self.norm_arrival, self.peer_arrival, max(times) if times else self.everything)
+
+    def share(self, descriptor: np.void, words: int, time: float, norm: bool = False) -> None:
+        """Words go to the other units, too."""
+        if descriptor["flags"] >> FLAG.share & 1:
+            mine = self.exchange.shared[self.unit]
+            mine.append((mine[-1][0] + words, time + self.costs.peer_crossing - self.costs.crossing, norm))
+
+    def join(self, descriptor: np.void) -> Iterator[None]:
+        self.flush()
+        words = max(0, self.rows(descriptor)) * OUTPUTS
+        for index, peer in enumerate(self.peers):
+            self.expected[index] += int(descriptor[f"peer_tiles_{index}"]) * words
+            shared = self.exchange.shared[peer]
+            while shared[-1][0] < self.expected[index]:
+                yield
+            _, time, norm = next(entry for entry in shared if entry[0] >= self.expected[index])
+            if time >= self.peer_arrival:
+                self.peer_arrival, self.peer_norm = time, norm
+
+    def moments(self, rows: int) -> Iterator[None]:
+        """Those of a LayerNorm, over the features of all units; the result is in `moments_ready`."""
+        summed, mine = self.timeline.summed(), self.exchange.sums[self.unit]
+        mine.append(summed)
+        while any(len(self.exchange.sums[peer]) < len(mine) for peer in self.peers):
+            yield
+        others = [self.exchange.sums[peer][len(mine) - 1] for peer in self.peers]
+        self.moments_ready = self.timeline.moments(summed, rows, others)
 
     def rows(self, descriptor: np.void) -> int:
         return min(self.row_blocks - int(descriptor["row_first"]), int(descriptor["row_count"]))
 
     def arrived(self, descriptor: np.void, time: float) -> None:
         self.everything = time
-        self.arrivals.append((int(descriptor["target"]), int(descriptor["target_stride"]), time))
+        # On record for the whole row: features of the other units are in front of this one's.
+        before = int(descriptor["parameter_skip"]) * NORM_FEATURES
+        self.arrivals.append((int(descriptor["target"]) - before, int(descriptor["target_stride"]), time))
 
     def record(
         self, name: str, compute: int, work: dict[str, float], waits: dict[str, float], tile_bytes: int = 0
     ) -> None:
         """Close an operation: it ends when the array issued its last vectors."""
         end = self.timeline.last_end
+        self.busy += work["busy"]
         cycles = round(end) - round(self.operation_start)
         self.operation_start = end
         stretched = max(0, min(round(work["busy"]) - compute, cycles - compute))
@@ -132,7 +186,7 @@ class ProgramWalk:
             Operation(self.layer, name, cycles, compute, stretched, ddr, norm, left - norm - ddr, tile_bytes, bound)
         )
 
-    def gemm(self, descriptor: np.void) -> None:
+    def gemm(self, descriptor: np.void) -> Iterator[None]:
         rows = self.rows(descriptor)
         self.flush()
         if rows <= 0:
@@ -156,14 +210,17 @@ class ProgramWalk:
             "busy": busy,
         }
         exposed = max(0.0, arrival - ready)
-        norm = exposed if self.norm_arrival and arrival == self.norm_arrival else 0.0
+        norms = [self.norm_arrival] + [self.peer_arrival] * self.peer_norm
+        norm = exposed if self.norm_arrival and arrival in norms else 0.0
         self.record(name, compute, work, {"layernorm": norm, "ddr": waited}, int(beats.sum()) * BEAT_BYTES)
         words = rows * count * OUTPUTS
         if descriptor["post"] == POST.layernorm:
-            self.arrived(descriptor, self.timeline.normed(rows, count * OUTPUTS))
+            yield from self.moments(rows)
+            self.arrived(descriptor, self.timeline.normed(self.moments_ready, rows, count * OUTPUTS))
             self.norm_arrival = self.everything
         else:
             self.arrived(descriptor, self.timeline.activated(words))
+        self.share(descriptor, words, self.everything, descriptor["post"] == POST.layernorm)
 
     def attention(self, descriptor: np.void) -> None:
         """Scores of every row block; contexts follow two steps behind."""
@@ -177,12 +234,13 @@ class ProgramWalk:
                 values = self.arrival(int(descriptor["value"]))
                 self.timeline.scores(arrival, keys_arrival, tokens, size, row == 0)
                 self.everything = self.timeline.softmaxed(tokens)
-                self.pending.append((self.everything, values, tokens, size, row == 0))
+                self.pending.append((descriptor, (self.everything, values, tokens, size, row == 0)))
 
     def context(self) -> None:
-        step = self.pending.popleft()
+        descriptor, step = self.pending.popleft()
         self.timeline.context(*step)
         self.everything = self.timeline.activated(step[3])
+        self.share(descriptor, step[3], self.everything)
 
     def flush(self) -> None:
         """All contexts that are still to come; then the attention of the layer is over."""
@@ -205,27 +263,45 @@ class ProgramWalk:
         self.record("attention", heads * compute, work, {})
         self.heads = 0
 
-    def run(self) -> CycleEstimate:
-        variant = next(v for v in self.packed.variants if v.row_blocks >= self.row_blocks)
-        for descriptor in decode_program(self.packed.program.tobytes(), variant.offset):
+    def walk(self) -> Iterator[None]:
+        for descriptor in decode_program(self.packed.program.tobytes(), self.variant.offset):
             if descriptor["opcode"] == OPCODE.load and self.rows(descriptor) > 0:
-                words = int(descriptor["tiles"]) * OUTPUTS
-                self.arrived(descriptor, self.timeline.loaded(self.rows(descriptor), words))
+                rows, words = self.rows(descriptor), int(descriptor["tiles"]) * OUTPUTS
+                delay = self.timeline.agreed() if self.peers else 0.0
+                self.arrived(descriptor, self.timeline.loaded(rows, words, delay))
                 self.norm_arrival = self.launch = self.operation_start = self.everything
+                self.share(descriptor, rows * words, self.everything, norm=True)
             elif descriptor["opcode"] == OPCODE.gemm:
-                self.gemm(descriptor)
+                yield from self.gemm(descriptor)
             elif descriptor["opcode"] == OPCODE.attention:
                 self.heads += 1
                 self.attention(descriptor)
+            elif descriptor["opcode"] == OPCODE.join:
+                yield from self.join(descriptor)
+
+    def estimate(self, work: tuple[int, ...]) -> CycleEstimate:
         # Behind the last word: `halt`, and the last stores.
         finish = self.everything - self.timeline.last_end + self.costs.memory_latency
-        return CycleEstimate(self.operations, round(self.launch), round(finish))
+        return CycleEstimate(self.operations, round(self.launch), round(finish), work)
 
 
-def estimate_cycles(packed: PackedModel, lengths: list[int], megahertz: int | None = None) -> CycleEstimate:
-    """Estimate for one launch of sequences of `lengths` tokens. A higher clock makes memory slower, in cycles."""
+def estimate_cycles(
+    packed: PackedModel, lengths: list[int], megahertz: int | None = None, units: int = 1
+) -> CycleEstimate:
+    """Estimate for one launch of sequences of `lengths` tokens, on one unit or on `units` together.
+
+    A higher clock makes memory slower, in cycles. Raises CapacityError for a file without programs for so many units.
+    """
     target = load_target()
-    return ProgramWalk(packed, lengths, Costs.of(target, megahertz or target["clock"]["megahertz"][0])).run()
+    costs = Costs.of(target, megahertz or target["clock"]["megahertz"][0])
+    variants = packed.variant(sum(-(-tokens // TOKENS) for tokens in lengths), units)
+    exchange = Exchange(units)
+    walks = [ProgramWalk(packed, lengths, costs, variant, exchange) for variant in variants]
+    running = [walk.walk() for walk in walks]
+    while running:  # each as far as it can without the others
+        running = [steps for steps in running if next(steps, running) is not running]
+    work = tuple(round(walk.busy) for walk in walks)
+    return max((walk.estimate(work) for walk in walks), key=lambda estimate: estimate.total)
 
 
 def project_milliseconds(packed: PackedModel, tokens: int) -> dict[str, float]:

@@ -38,6 +38,7 @@ class Costs:
 
     latency: dict[str, int]
     crossing: int
+    peer_crossing: int
     memory_latency: int
     beats_per_cycle: float  # of a memory port, at most one
 
@@ -48,6 +49,7 @@ class Costs:
         return cls(
             target["latency"],
             target["link"]["crossing"],
+            target["link"]["peer_crossing"],
             round(ddr["latency_ns"] * megahertz / 1e3),
             min(1.0, bytes_per_cycle / SPEC.packet.beat_bytes),
         )
@@ -188,19 +190,39 @@ class Timeline:
         self.exponentiated = scales
         return self.merge(scales + stage["MergeWords"] + self.costs.crossing + WORD_TO_MEMORY, words + 2)
 
-    def normed(self, rows: int, hidden: int) -> float:
+    def summed(self) -> float:
+        """When the partial sums of the first row block of a LayerNorm are there, the others one a cycle behind."""
+        stage = self.costs.latency
+        return self.last_result() + self.costs.crossing + stage["RouteResults"] + 2 * stage["NormAccumulate"]
+
+    def moments(self, summed: float, rows: int, of_peers: list[float]) -> float:
+        """When those of the last row block are there. of_peers: when the partial sums of the other units were."""
+        stage = self.costs.latency["NormMoments"]
+        beats = SPEC.cooperation.moment_beats if of_peers else 0
+        time = summed + rows * max(1, beats)
+        for row in range(rows):
+            arrivals = [other + (row + 1) * beats + stage + self.costs.peer_crossing for other in of_peers]
+            time = max(time, *arrivals) + beats + TOKENS if arrivals else time + TOKENS
+        return time + stage
+
+    def normed(self, moments: float, rows: int, features: int) -> float:
         """The second pass of a LayerNorm begins behind the moments of its last row block."""
         stage = self.costs.latency
-        summed = self.last_result() + self.costs.crossing + stage["RouteResults"] + stage["NormAccumulate"]
-        moments = summed + stage["NormAccumulate"] + rows * TOKENS + stage["NormMoments"]
-        self.normalized = max(moments, self.normalized) + rows * hidden + stage["NormApply"]
+        self.normalized = max(moments, self.normalized) + rows * features + stage["NormApply"]
         end = self.normalized + stage["MergeWords"] + self.costs.crossing + WORD_TO_MEMORY
-        return self.merge(end, rows * hidden)
+        return self.merge(end, rows * features)
 
-    def loaded(self, rows: int, hidden: int) -> float:
+    def agreed(self) -> float:
+        """What it takes the units to tell each other that they can run a launch."""
+        stage = self.costs.latency
+        return stage["Sequence"] + 2 * stage["NormMoments"] + self.costs.peer_crossing
+
+    def loaded(self, rows: int, features: int, delay: float = 0.0) -> float:
         """Input words from memory."""
-        start = self.costs.memory_latency * 3 + sum(
-            self.costs.latency[s] for s in ("Sequence", "ReadWords", "NormApply")
+        start = (
+            delay
+            + self.costs.memory_latency * 3
+            + sum(self.costs.latency[s] for s in ("Sequence", "ReadWords", "NormApply"))
         )
-        end = start + rows * hidden + self.costs.latency["MergeWords"] + self.costs.crossing + WORD_TO_MEMORY
-        return self.merge(max(end, self.merged[-1] + rows * hidden), rows * hidden)
+        end = start + rows * features + self.costs.latency["MergeWords"] + self.costs.crossing + WORD_TO_MEMORY
+        return self.merge(max(end, self.merged[-1] + rows * features), rows * features)
