@@ -38,11 +38,11 @@ RECORD(Descriptor, FIELD(opcode); FIELD(post); FIELD(flags); FIELD(head_size); F
        FIELD(trace_slot); FIELD(source); FIELD(source_stride); FIELD(target); FIELD(target_stride); FIELD(key);
        FIELD(value); FIELD(probability); FIELD(tiles); FIELD(tile_offset); FIELD(tile_beats); FIELD(parameter_offset);
        FIELD(parameter_beats); FIELD(score_multiplier); FIELD(score_shift); FIELD(context_shift);
-       FIELD(context_numerator))
+       FIELD(context_numerator); FIELD(peer_tiles_0); FIELD(peer_tiles_1); FIELD(parameter_skip))
 RECORD(Command, FIELD(opcode); FIELD(flags); FIELD(row_first); FIELD(row_count); FIELD(await_words); FIELD(source);
        FIELD(source_stride); FIELD(weight); FIELD(weight_stride); FIELD(tiles); FIELD(keys); FIELD(head_size);
        FIELD(shift); FIELD(multiplier); FIELD(row_scale_slot); FIELD(limit_low); FIELD(limit_high);
-       FIELD(await_weight))
+       FIELD(await_weight); FIELD(await_peer_0); FIELD(await_peer_1))
 RECORD(EngineWord, FIELD(address); FIELD(kind))
 RECORD(EngineStatus, FIELD(spec_digest); FIELD(error); FIELD(cycles))
 RECORD(TileParameter, FIELD(bias); FIELD(multiplier); FIELD(shift))

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import bertile.devices.csim
+import bertile.devices.launch
 import bertile.golden.integer
 from bertile.config.spec import load_spec
 from bertile.devices.csim import CsimEncoder
-from bertile.devices.launch import Launch, check_status, encode_launch, lay_out
+from bertile.devices.launch import Launch, check_status, encode_launch, encode_launches, lay_out
 from bertile.errors import CapacityError, DeviceError
 from bertile.models.quantized import quantize_input
 from bertile.pack.packer import PackedModel, unpack_encoder
@@ -138,7 +139,9 @@ def test_untraced_launch_stores_the_last_layer_alone(pair, monkeypatch):
     sequences = encoder.sequences([40, 3])
     traced = encoder.csim.run(sequences)
     monkeypatch.setattr(
-        bertile.devices.csim, "encode_launch", lambda packed, launch, trace: encode_launch(packed, launch, trace=False)
+        bertile.devices.launch,
+        "encode_launches",
+        lambda packed, launch, trace, units: encode_launches(packed, launch, False, units),
     )
     untraced = encoder.csim.run(sequences)
     assert int((untraced[0] == traced[-1]).sum()) == traced[-1].size
@@ -186,13 +189,13 @@ def patched_table(monkeypatch, **fields: int) -> None:
     """Let the next launches have these values in their header."""
     record = SPEC.records["launch"].dtype
 
-    def encode(packed, launch, trace):
-        table = encode_launch(packed, launch, trace).copy()
+    def encode(packed, launch, trace, units):
+        table = encode_launches(packed, launch, trace, units)[0].copy()
         for name, value in fields.items():
             table[0, : record.itemsize].view(record)[name] = value
-        return table
+        return [table]
 
-    monkeypatch.setattr(bertile.devices.csim, "encode_launch", encode)
+    monkeypatch.setattr(bertile.devices.launch, "encode_launches", encode)
 
 
 @pytest.mark.parametrize(
@@ -229,13 +232,13 @@ def test_broken_sequence_table_is_refused_by_name(pair, monkeypatch, entries):
     encoder = pair("heads of 32")
     record = SPEC.records["launch_sequence"]
 
-    def encode(packed, launch, trace):
-        table = encode_launch(packed, launch, trace).copy()
+    def encode(packed, launch, trace, units):
+        table = encode_launches(packed, launch, trace, units)[0].copy()
         data = b"".join(record.encode(row_first=row, tokens=tokens) for row, tokens in entries)
         table[1, : len(data)] = np.frombuffer(data, np.uint8)
-        return table
+        return [table]
 
-    monkeypatch.setattr(bertile.devices.csim, "encode_launch", encode)
+    monkeypatch.setattr(bertile.devices.launch, "encode_launches", encode)
     with pytest.raises(DeviceError, match=r"error launch$"):
         encoder.csim.run(encoder.sequences([40, 3]))
 

@@ -57,8 +57,8 @@ def parse_parameters(text: str) -> list[Parameter]:
 
 
 def declaration_of(name: str, text: str) -> list[Parameter] | None:
-    """The parameters of the first declaration or definition of a function without result."""
-    match = re.search(rf"\bvoid {name}\(([^;{{]*?)\)\s*[;{{]", without_comments(text), re.DOTALL)
+    """The parameters of the first declaration or definition of a function."""
+    match = re.search(rf"\b\w+ {name}\(([^;{{]*?)\)\s*[;{{]", without_comments(text), re.DOTALL)
     return parse_parameters(match[1]) if match else None
 
 
