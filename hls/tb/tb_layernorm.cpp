@@ -215,6 +215,84 @@ std::string RandomChain(Random& random, const Shape& shape, int low, int high) {
   return RunSteps(shape, RandomRows(random, shape, -128, 127), steps);
 }
 
+// What each unit answers to the commands, given its partial sums and its error.
+void RunTogether(const std::vector<std::vector<PartialMoments>>& partials, const std::vector<uint32_t>& errors,
+                 std::vector<std::vector<RowMoments>>& moments, std::vector<uint32_t>& agreed) {
+  std::vector<std::unique_ptr<Stream<MomentsCommand, 4>>> commands;
+  std::vector<std::unique_ptr<Stream<PartialMoments, kCapacityRowBlocks>>> sums;
+  std::vector<std::unique_ptr<Stream<RowMoments, kCapacityRowBlocks>>> results;
+  std::vector<std::unique_ptr<Stream<uint32_t, 1>>> answers;
+  typedef Stream<Beat, kStreamMomentsFrom> Link;
+  std::vector<std::unique_ptr<Link>> from_0, from_1;  // of each unit, from its peers
+  for (int unit = 0; unit < kCooperationUnits; ++unit) {
+    from_0.emplace_back(new Link("moments_from_0"));
+    from_1.emplace_back(new Link("moments_from_1"));
+  }
+  Dataflow stages;
+  for (int unit = 0; unit < kCooperationUnits; ++unit) {
+    commands.emplace_back(new Stream<MomentsCommand, 4>("commands"));
+    sums.emplace_back(new Stream<PartialMoments, kCapacityRowBlocks>("partials"));
+    results.emplace_back(new Stream<RowMoments, kCapacityRowBlocks>("moments"));
+    answers.emplace_back(new Stream<uint32_t, 1>("agreed"));
+    commands[unit]->write(MomentsCommand{kMomentsAgree, 0, errors[unit]});
+    commands[unit]->write(MomentsCommand{kMomentsTogether, uint16_t(partials[unit].size()), 0});
+    commands[unit]->write(MomentsCommand());
+    for (const PartialMoments& partial : partials[unit]) sums[unit]->write(partial);
+    const int next = (unit + 1) % kCooperationUnits, last = (unit + 2) % kCooperationUnits;
+    stages.Launch("NormMoments", [&, unit, next, last] {
+      NormMoments(*commands[unit], *sums[unit], *from_1[next], *from_0[last], *from_0[unit], *from_1[unit],
+                  *answers[unit], *results[unit]);
+    });
+  }
+  stages.Join();
+  for (int unit = 0; unit < kCooperationUnits; ++unit) {
+    agreed.push_back(answers[unit]->read());
+    moments.emplace_back();
+    for (size_t row = 0; row < partials[unit].size(); ++row) moments[unit].push_back(results[unit]->read());
+  }
+}
+
+// Units that each know a part of the features make the moments of all.
+std::string Together(Random& random, int rows, const std::vector<uint32_t>& errors, const std::vector<uint32_t>& told) {
+  std::vector<std::vector<PartialMoments>> partials(kCooperationUnits);
+  std::vector<PartialMoments> whole(rows);
+  for (int row = 0; row < rows; ++row) {
+    whole[row] = PartialMoments();
+    for (std::vector<PartialMoments>& unit : partials) {
+      PartialMoments partial = {};
+      partial.features = whole[row].features = 768;
+      partial.epsilon = whole[row].epsilon = 12345;
+      for (int lane = 0; lane < kWordTokens; ++lane) {
+        for (int feature = 0; feature < 256; ++feature) {
+          const int64_t z = random.Extreme(-32768, 32767);
+          partial.total[lane] += int32_t(z);
+          partial.squares[lane] += z * z;
+        }
+        whole[row].total[lane] += partial.total[lane];
+        whole[row].squares[lane] += partial.squares[lane];
+      }
+      unit.push_back(partial);
+    }
+  }
+  std::vector<std::vector<RowMoments>> moments;
+  std::vector<uint32_t> agreed;
+  const std::string failure = Simulate([&] { RunTogether(partials, errors, moments, agreed); });
+  if (!failure.empty()) return failure;
+  Comparison comparison("moments");
+  for (int unit = 0; unit < kCooperationUnits; ++unit) {
+    comparison.Equal(agreed[unit], told[unit]);
+    for (int row = 0; row < rows; ++row) {
+      const RowMoments expected = MomentsOf(whole[row]);
+      for (int lane = 0; lane < kWordTokens; ++lane) {
+        comparison.Equal(moments[unit][row].total[lane], expected.total[lane]);
+        comparison.Equal(moments[unit][row].mantissa[lane], expected.mantissa[lane]);
+        comparison.Equal(moments[unit][row].shift[lane], expected.shift[lane]);
+      }
+    }
+  }
+  return comparison.Result(uint64_t(kCooperationUnits) * (1 + rows * 3 * kWordTokens));
+}
+
 }  // namespace
 
 int main() {
@@ -248,5 +326,10 @@ int main() {
   for (int& multiplier : halves.parameters.residual_multiplier) multiplier = 1;
   halves.parameters.residual_shift = 1;  // odd residuals are exact halves
   cases.Report("rounding of halves", RunSteps(shape, RandomRows(random, shape, -5, 5), {halves}));
+
+  const uint32_t none = kErrorNone, peer = kErrorPeer, digest = kErrorDigest;
+  cases.Report("moments of three units, one row block", Together(random, 1, {none, none, none}, {none, none, none}));
+  cases.Report("moments of three units, 16 row blocks", Together(random, 16, {none, none, none}, {none, none, none}));
+  cases.Report("one unit refuses", Together(random, 1, {none, digest, none}, {peer, digest, peer}));
   return cases.Finish();
 }

@@ -37,6 +37,16 @@ class SequencerBench {
   void Gemm(int post, int source, int target, int row_first = 0, int row_count = kRowBlocks) {
     Add(kOpcodeGemm, post, source, target, row_first, row_count);
   }
+  void Join(int tiles_0, int tiles_1, int row_first, int row_count) {
+    Descriptor descriptor = {};
+    descriptor.opcode = kOpcodeJoin;
+    descriptor.peer_tiles_0 = uint16_t(tiles_0);
+    descriptor.peer_tiles_1 = uint16_t(tiles_1);
+    descriptor.row_first = uint8_t(row_first);
+    descriptor.row_count = uint8_t(row_count);
+    program_.push_back(descriptor);
+  }
+
   void Attention() {
     Descriptor descriptor = {};
     descriptor.opcode = kOpcodeAttention;
@@ -115,6 +125,18 @@ std::string Waits(SequencerBench& bench, const std::vector<Wait>& expected) {
     comparison.Equal(commands[i].await_weight, expected[i].weight);
   }
   return First(comparison.Result(3 * expected.size()),
+               commands.size() == expected.size() ? "" : std::to_string(commands.size()) + " commands");
+}
+
+// Words of the other units that the commands await.
+std::string PeerWaits(SequencerBench& bench, const std::vector<std::pair<int, int>>& expected) {
+  const std::vector<Command> commands = bench.Commands();
+  Comparison comparison("wait");
+  for (size_t i = 0; i < commands.size() && i < expected.size(); ++i) {
+    comparison.Equal(commands[i].await_peer_0, expected[i].first);
+    comparison.Equal(commands[i].await_peer_1, expected[i].second);
+  }
+  return First(comparison.Result(2 * expected.size()),
                commands.size() == expected.size() ? "" : std::to_string(commands.size()) + " commands");
 }
 
@@ -248,6 +270,21 @@ std::string BehindAttention() {
                        {kContextOf, 4 * n + 34, 4 * n}, {kGemm, all, 0}, {kGemm, all + n, 0}, {kHalt, all + 2 * n, 0}});
 }
 
+// A join counts for all that follows: contexts that are still to come are sent before it. Row blocks that the launch
+// does not have do not count (100 tokens are four).
+std::string Joins() {
+  SequencerBench bench(100);
+  bench.Load();
+  bench.Gemm(kPostNone, kX, kQuery);
+  bench.Join(3, 5, 0, 16);
+  bench.Gemm(kPostNone, kX, kKey);
+  bench.Join(1, 0, 2, 1);
+  bench.Join(0, 2, 4, 4);
+  bench.Gemm(kPostLayernorm, kX, kX);
+  const int words = kArrayOutputs;
+  return PeerWaits(bench, {{0, 0}, {12 * words, 20 * words}, {13 * words, 20 * words}, {13 * words, 20 * words}});
+}
+
 Status WrittenStatus(uint32_t launch_error, const EngineStatus& engine) {
   Beat memory[1];
   for (uint8_t& byte : memory[0].byte) byte = 0xEE;
@@ -294,6 +331,7 @@ int main() {
   cases.Report("waits for the newest of several records", NewestRecord());
   cases.Report("waits behind a LayerNorm", BehindNorm());
   cases.Report("waits behind attention", BehindAttention());
+  cases.Report("waits for what joins name", Joins());
   const uint32_t none = kErrorNone, index = kEngineErrorIndex;
   cases.Report("status without an error", StatusOf(none, kSpecDigest, kEngineErrorNone, kErrorNone));
   cases.Report("status with an engine error", StatusOf(none, kSpecDigest, index, kErrorEngine));

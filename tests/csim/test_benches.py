@@ -13,9 +13,9 @@ from bertile.devices.build import build_test_bench
 CASES = {
     "tb_engine": 30,
     "tb_engine_errors": 73,
-    "tb_sequencer": 13,
+    "tb_sequencer": 14,
     "tb_softmax": 14,
-    "tb_layernorm": 9,
+    "tb_layernorm": 12,
     "tb_mac_array": 5,
     "tb_deadlock": 10,
     "tb_timing": 19,
