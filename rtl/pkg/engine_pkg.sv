@@ -7,6 +7,13 @@ package engine_pkg;
   // 4,096 products of 255 x 128 stay below 2^27.
   localparam int unsigned AccumulatorBits = 28;
 
+  // Streams of words: from the encoder, from peer 0, from peer 1.
+  localparam int unsigned WordStreams = 3;
+  // What is needed of a word: its lanes of 8 bits, and behind them address and kind.
+  localparam int unsigned WordTagBits = 24;
+  // Banks of the activation memory in which neighbouring addresses lie; each column takes one word a cycle.
+  localparam int unsigned Columns = 4;
+
   // Entries of the tile memory (a weight tile, the keys or the values of a head) are numbered modulo 16. Only 12 are
   // alive at once: the parameters of an entry are still drained when three more passes have begun.
   localparam int unsigned EntryBits = 4;
@@ -46,7 +53,7 @@ package engine_pkg;
     logic reload;
     logic blank;  // a command of illegal shape: its results are counted, its operands are not touched
     logic is_unsigned;
-    logic [31:0] await_words;
+    logic [WordStreams-1:0][31:0] await_words;
     logic [15:0] base;  // address of the token operand of the first row block
     logic [15:0] stride;
     logic [7:0] rows;

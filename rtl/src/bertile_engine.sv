@@ -21,12 +21,22 @@ module bertile_engine #(
     input  logic                 words_tvalid,
     output logic                 words_tready,
 
+    input  logic [TOKENS*16-1:0] words_from_0_tdata,
+    input  logic                 words_from_0_tvalid,
+    output logic                 words_from_0_tready,
+
+    input  logic [TOKENS*16-1:0] words_from_1_tdata,
+    input  logic                 words_from_1_tvalid,
+    output logic                 words_from_1_tready,
+
     output logic [TOKENS*16-1:0] results_tdata,
     output logic                 results_tvalid,
     input  logic                 results_tready
 );
 
   localparam int unsigned Inputs = bertile_pkg::ArrayInputs;
+  localparam int unsigned Streams = engine_pkg::WordStreams;
+  localparam int unsigned WordBits = TOKENS * 8 + engine_pkg::WordTagBits;
   localparam int unsigned Results = bertile_pkg::StreamResults;
 
   // Shapes that the modules are not made for stop elaboration.
@@ -43,6 +53,9 @@ module bertile_engine #(
   begin : g_tile_words
     $error("TILE_WORDS must be a power of two up to 32768 and hold four of the longest tiles");
   end
+  if (Streams != bertile_pkg::CooperationUnits) begin : g_streams
+    $error("a stream of words for each unit that cooperates");
+  end
 
   logic reset, launch_reset, launch_end;
   always_ff @(posedge ap_clk) begin
@@ -53,8 +66,8 @@ module bertile_engine #(
   // Streams behind register slices.
   logic [511:0] command_data;
   logic [OUTPUTS*32-1:0] beat;
-  logic [TOKENS*16-1:0] word, result_data;
-  logic command_valid, command_ready, beat_valid, beat_ready, word_valid, word_ready, result_valid, result_ready;
+  logic [TOKENS*16-1:0] result_data;
+  logic command_valid, command_ready, beat_valid, beat_ready, result_valid, result_ready;
   axis_register #(
       .WIDTH(512)
   ) command_slice (
@@ -78,18 +91,6 @@ module bertile_engine #(
       .out_data(beat),
       .out_valid(beat_valid),
       .out_ready(beat_ready)
-  );
-  axis_register #(
-      .WIDTH(TOKENS * 16)
-  ) word_slice (
-      .clk(ap_clk),
-      .reset,
-      .in_data(words_tdata),
-      .in_valid(words_tvalid),
-      .in_ready(words_tready),
-      .out_data(word),
-      .out_valid(word_valid),
-      .out_ready(word_ready)
   );
   axis_register #(
       .WIDTH(TOKENS * 16)
@@ -156,41 +157,61 @@ module bertile_engine #(
       .out_ready(execute_ready)
   );
 
-  // Words in.
-  logic [31:0] received;
-  logic [15:0] fetch_address;
-  logic [bertile_pkg::CapacityActivationBanks-1:0] write_banks;
-  logic [$clog2(BANK_WORDS)-1:0] write_row;
-  logic [TOKENS-1:0][7:0] write_data, fetch_data;
-  logic write_valid, write_grant, hold, word_error;
-  logic fetch_valid, fetch_ready, fetch_data_valid;
-  logic scale_write;
-  logic [2:0] scale_row;
-  logic [TOKENS/2-1:0][15:0] scale_data;
-  word_intake #(
-      .TOKENS(TOKENS),
-      .BANK_WORDS(BANK_WORDS)
-  ) intake (
-      .clk(ap_clk),
-      .reset,
-      .launch_reset,
-      .word,
-      .word_valid,
-      .word_ready,
-      .write_valid,
-      .write_banks,
-      .write_row,
-      .write_data,
-      .write_grant,
-      .hold,
-      .scale_write,
-      .scale_row,
-      .scale_data,
-      .received,
-      .word_error
-  );
+  // Words in: stream 0 from the encoder, the others from the peers.
+  logic [Streams-1:0][WordBits-1:0] port_word, word;
+  logic [Streams-1:0] port_valid, port_ready, word_valid, word_ready;
+  logic [Streams-1:0][31:0] received;
+  logic [Streams-1:0][engine_pkg::Columns-1:0] write_columns;
+  logic [Streams-1:0][bertile_pkg::CapacityActivationBanks-1:0] write_banks;
+  logic [Streams-1:0][$clog2(BANK_WORDS)-1:0] write_row;
+  logic [Streams-1:0][TOKENS-1:0][7:0] write_data;
+  logic [Streams-1:0] write_valid, write_grant, hold, word_error, scale_write;
+  logic [Streams-1:0][2:0] scale_row;
+  assign port_word = {words_from_1_tdata[WordBits-1:0], words_from_0_tdata[WordBits-1:0], words_tdata[WordBits-1:0]};
+  assign port_valid = {words_from_1_tvalid, words_from_0_tvalid, words_tvalid};
+  assign {words_from_1_tready, words_from_0_tready, words_tready} = port_ready;
+  for (genvar s = 0; s < Streams; s++) begin : g_words
+    axis_register #(
+        .WIDTH(WordBits)
+    ) slice (
+        .clk(ap_clk),
+        .reset,
+        .in_data(port_word[s]),
+        .in_valid(port_valid[s]),
+        .in_ready(port_ready[s]),
+        .out_data(word[s]),
+        .out_valid(word_valid[s]),
+        .out_ready(word_ready[s])
+    );
+    word_intake #(
+        .TOKENS(TOKENS),
+        .BANK_WORDS(BANK_WORDS),
+        .ROW_SCALES(s == 0)
+    ) intake (
+        .clk(ap_clk),
+        .reset,
+        .launch_reset,
+        .word(word[s]),
+        .word_valid(word_valid[s]),
+        .word_ready(word_ready[s]),
+        .write_valid(write_valid[s]),
+        .write_columns(write_columns[s]),
+        .write_banks(write_banks[s]),
+        .write_row(write_row[s]),
+        .write_data(write_data[s]),
+        .write_grant(write_grant[s]),
+        .hold(hold[s]),
+        .scale_write(scale_write[s]),
+        .scale_row(scale_row[s]),
+        .received(received[s]),
+        .word_error(word_error[s])
+    );
+  end
 
-  // Tiles, keys and values into the tile memory.
+  // Tiles, keys and values into the tile memory. Keys and values come from the encoder only.
+  logic fetch_valid, fetch_ready, fetch_data_valid;
+  logic [15:0] fetch_address;
+  logic [TOKENS-1:0][7:0] fetch_data;
   engine_pkg::entry_t entry;
   logic entry_valid, entry_ready, packet_error, parameter_write, tile_write;
   logic [(1<<engine_pkg::EntryBits)-1:0] release_entries;
@@ -209,7 +230,7 @@ module bertile_engine #(
       .command(load),
       .command_valid(load_valid),
       .command_ready(load_ready),
-      .received,
+      .received(received[0]),
       .beat,
       .beat_valid,
       .beat_ready,
@@ -288,7 +309,7 @@ module bertile_engine #(
       .pass_valid,
       .pass_ready,
       .release_entries,
-      .hold,
+      .hold(hold != '0),
       .result_left,
       .idle,
       .cycle(issued),
@@ -316,6 +337,7 @@ module bertile_engine #(
       .operands,
       .operand_weights,
       .write_valid,
+      .write_columns,
       .write_banks,
       .write_row,
       .write_data,
@@ -361,9 +383,9 @@ module bertile_engine #(
       .parameter_write,
       .parameter_row,
       .parameter_data,
-      .scale_write,
-      .scale_row,
-      .scale_data,
+      .scale_write(scale_write[0]),
+      .scale_row(scale_row[0]),
+      .scale_data(write_data[0]),
       .result_valid(drained_valid),
       .result(drained)
   );
@@ -376,7 +398,7 @@ module bertile_engine #(
     events.index = index_error;
     events.address = address_error;
     events.packet = packet_error;
-    events.word = word_error;
+    events.word = word_error != '0;
   end
   launch_status launch (
       .clk(ap_clk),

@@ -133,7 +133,7 @@ module dispatcher #(
     execute.reload = now.flags[bertile_pkg::FlagReload] && is_attention;
     execute.blank = bad;
     execute.is_unsigned = now.flags[bertile_pkg::FlagUnsignedSource];
-    execute.await_words = now.await_words;
+    execute.await_words = {now.await_peer_1, now.await_peer_0, now.await_words};
     execute.base = base;
     execute.stride = now.source_stride;
     execute.rows = now.row_count;

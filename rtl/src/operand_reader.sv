@@ -14,11 +14,12 @@ module operand_reader #(
     output logic [bertile_pkg::ArrayInputs-1:0][TOKENS-1:0][7:0] operands,
     output logic [OUTPUTS*32-1:0] operand_weights,
 
-    input logic write_valid,  // as in activation_memory
-    input logic [bertile_pkg::CapacityActivationBanks-1:0] write_banks,
-    input logic [$clog2(BANK_WORDS)-1:0] write_row,
-    input logic [TOKENS-1:0][7:0] write_data,
-    output logic write_grant,
+    input logic [engine_pkg::WordStreams-1:0] write_valid,  // as in activation_memory
+    input logic [engine_pkg::WordStreams-1:0][engine_pkg::Columns-1:0] write_columns,
+    input logic [engine_pkg::WordStreams-1:0][bertile_pkg::CapacityActivationBanks-1:0] write_banks,
+    input logic [engine_pkg::WordStreams-1:0][$clog2(BANK_WORDS)-1:0] write_row,
+    input logic [engine_pkg::WordStreams-1:0][TOKENS-1:0][7:0] write_data,
+    output logic [engine_pkg::WordStreams-1:0] write_grant,
     input logic fetch_valid,
     input logic [15:0] fetch_address,
     output logic fetch_ready,
@@ -68,6 +69,7 @@ module operand_reader #(
       .read_data(operands),
       .read_outside,
       .write_valid,
+      .write_columns,
       .write_banks,
       .write_row,
       .write_data,

@@ -6,7 +6,7 @@ module pass_generator (
     input engine_pkg::execute_command_t command,
     input logic command_valid,
     output logic command_ready,
-    input logic [31:0] received,  // words since the launch began
+    input logic [engine_pkg::WordStreams-1:0][31:0] received,  // words of each stream since the launch began
 
     input engine_pkg::entry_t entry,
     input logic entry_valid,
@@ -24,7 +24,8 @@ module pass_generator (
   typedef enum logic [2:0] {IDLE, AWAIT, FETCH, PASS, HALT} state_t;
   state_t state;
   engine_pkg::execute_command_t now;
-  logic arrived, is_gemm, is_scores, last_tile, last_row;
+  logic [engine_pkg::WordStreams-1:0] arrived;
+  logic is_gemm, is_scores, last_tile, last_row;
   logic [15:0] tile, base, start, groups;
   logic [7:0] row;
 
@@ -48,7 +49,7 @@ module pass_generator (
   assign last_row = row == now.rows - 1'b1;
 
   always_ff @(posedge clk) begin
-    arrived <= received >= now.await_words;
+    for (int s = 0; s < engine_pkg::WordStreams; s++) arrived[s] <= received[s] >= now.await_words[s];
     case (state)
       IDLE: begin
         now <= command;
@@ -56,12 +57,12 @@ module pass_generator (
         tile <= '0;
         row <= '0;
         base <= command.base;
-        arrived <= 1'b0;
+        arrived <= '0;
       end
       AWAIT: begin
         start <= set_start;
         groups <= now.blank ? '0 : now.groups;
-        if (arrived) begin
+        if (arrived == '1) begin
           if (now.requantize.mode == engine_pkg::MODE_HALT) state <= HALT;
           else if (is_gemm || (now.reload && !now.blank)) state <= FETCH;
           else state <= PASS;

@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from tests.rtl.bench.shape import INPUTS, SPEC, Shape
+from tests.rtl.bench.shape import AWAITS, INPUTS, SPEC, WORDS, Shape
 from tests.rtl.bench.streams import PAUSES
 
 OPERATIONS = ("gemm", "scores", "context")
 ATTENTION = ("scores", "context")
 BOTH = (False, True)
 CODES = {getattr(SPEC.engine_opcode, name): name for name in OPERATIONS}
-STREAMS = ("commands", "tiles", "words", "results")
+STREAMS = ("commands", "tiles", *WORDS, "results")
 
 BINS = {
     "operation x unsigned lanes": product(OPERATIONS, BOTH),
@@ -23,6 +23,8 @@ BINS = {
     "operation x limit that was reached": product(OPERATIONS, ("none", "low", "high")),
     "operation x shift": product(OPERATIONS, ("0", "other", "largest")),
     "operation x awaits": product(OPERATIONS, ("what it reads", "all")),
+    "operation x a stream it awaits": product(OPERATIONS, WORDS),
+    "operation x streams it awaits": product(OPERATIONS, ("one", "two", "three")),
     "operation behind operation": product(OPERATIONS, OPERATIONS),
     "attention x reload": product(ATTENTION, BOTH),
     "attention x many row blocks of keys": product(ATTENTION, BOTH),
@@ -78,6 +80,10 @@ class Coverage:
         offset = fields["row_first"] * fields["source_stride"]
         self.hit("operation x source below zero", name, fields["source"] + offset >= 1 << 16)
         self.hit("operation x awaits", name, "all" if awaits_all else "what it reads")
+        awaited = [stream for stream, field in zip(WORDS, AWAITS, strict=True) if fields[field]]
+        for stream in awaited:
+            self.hit("operation x a stream it awaits", name, stream)
+        self.hit("operation x streams it awaits", name, ("none", "one", "two", "three")[len(awaited)])
         values = np.concatenate([part.ravel() for part in lanes])
         low, high = ((values == limit).any() for limit in limits)
         for reached, which in ((low, "low"), (high, "high"), (not low and not high, "none")):

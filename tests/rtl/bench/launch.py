@@ -18,7 +18,7 @@ from tests.rtl.bench.reference import (
     requantize,
     scores_rows,
 )
-from tests.rtl.bench.shape import INPUTS, SPEC, Shape, Tile
+from tests.rtl.bench.shape import AWAITS, INPUTS, SPEC, WORDS, Shape, Tile
 
 OPCODE, FLAG, ERROR = SPEC.engine_opcode, SPEC.flag, SPEC.engine_error
 STATUS_LANES = 8  # behind them it counts cycles
@@ -31,6 +31,15 @@ class Expected:
 
     name: str
     lanes: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word, and what must have come before it is sent: results; a word of another stream (which, and its number)."""
+
+    data: int
+    after: int
+    behind: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Launch:
     memory: Memory
     commands: list[int] = field(default_factory=list)
     tiles: list[int] = field(default_factory=list)
-    words: list[tuple[int, int]] = field(default_factory=list)  # word, results that must have come before
+    words: tuple[list[Word], ...] = field(default_factory=lambda: tuple([] for _ in WORDS))  # of each stream
     expected: list[Expected] = field(default_factory=list)
     error: int = ERROR.none
     eager: bool = False  # await no more words than are read
@@ -77,19 +86,20 @@ class Launch:
 
     # Words
 
-    def word(self, address: int, lanes: np.ndarray) -> None:
-        after = self.memory.write(address, lanes)
-        self.words.append((records.encode_activation(self.shape, address, lanes), after))
+    def word(self, address: int, lanes: np.ndarray, stream: int = 0) -> None:
+        data = records.encode_activation(self.shape, address, lanes)
+        self.words[stream].append(Word(data, *self.memory.write(address, lanes, stream)))
 
     def row_scales(self, slot: int, scales: np.ndarray) -> None:
         for half, part in enumerate(np.split(scales, 2)):
             after = self.memory.write_scales(slot, half, part)
-            self.words.append((records.encode_row_scales(self.shape, slot, half, part), after))
+            self.words[0].append(Word(records.encode_row_scales(self.shape, slot, half, part), after))
 
-    def stray_word(self, address: int, kind: int) -> None:
+    def stray_word(self, address: int, kind: int, stream: int = 0) -> None:
         """A word without a place: counted, and nothing else."""
-        self.memory.sent += 1
-        self.words.append((records.encode_word(self.shape, address, kind, np.full(self.shape.tokens, 85)), 0))
+        self.memory.sent[stream] += 1
+        data = records.encode_word(self.shape, address, kind, np.full(self.shape.tokens, 85))
+        self.words[stream].append(Word(data, 0))
 
     # Commands
 
@@ -106,8 +116,12 @@ class Launch:
             self.samples.append(lambda: COVERAGE.sample_command(*arguments))
         self.previous = fields["opcode"]
 
-    def awaits(self, needed: int) -> int:
-        return needed if self.eager else self.memory.sent
+    def awaits(self, needed: list[int]) -> dict[str, int]:
+        """Fields of a command that needs so many words of each stream."""
+        return dict(zip(AWAITS, needed if self.eager else self.memory.sent, strict=True))
+
+    def awaits_all(self) -> dict[str, int]:
+        return dict(zip(AWAITS, self.memory.sent, strict=True))
 
     def gemm(
         self,
@@ -130,7 +144,7 @@ class Launch:
             flags=is_unsigned << FLAG.unsigned_source,
             row_first=row_first,
             row_count=row_count,
-            await_words=self.awaits(self.memory.awaited(read) if known else 0),
+            **self.awaits(self.memory.awaited(read) if known else [0] * len(WORDS)),
             source=source,
             source_stride=stride,
             tiles=len(tiles),
@@ -151,7 +165,7 @@ class Launch:
         is_scores, multiplier = opcode == OPCODE.scores, head.multiplier
         awaited = self.memory.awaited(read)
         if not is_scores:
-            awaited = max(awaited, int(self.memory.scale_written[head.slot]))
+            awaited[0] = max(awaited[0], int(self.memory.scale_written[head.slot]))
             multiplier = self.memory.row_scales[head.slot]
         results = []
         for rows in sums:
@@ -163,8 +177,8 @@ class Launch:
             flags=head.is_unsigned << FLAG.unsigned_source | head.reload << FLAG.reload,
             row_first=head.row_first,
             row_count=head.row_count,
-            await_words=self.awaits(awaited),
-            await_weight=self.awaits(self.memory.awaited(words)) if head.reload else 0,
+            **self.awaits(awaited),
+            await_weight=self.awaits(self.memory.awaited(words))[AWAITS[0]] if head.reload else 0,
             source=head.source,
             source_stride=head.source_stride,
             weight=head.weight,
@@ -188,8 +202,15 @@ class Launch:
     def weights_of(self, kind: str, head: Attention) -> np.ndarray:
         """Keys or values: from memory, or those that the engine still holds."""
         if head.reload:
+            self.own(key_addresses(self.shape, head.weight, head.weight_stride, head.keys, head.head_size))
             self.held[kind] = key_matrix(self.memory, head.weight, head.weight_stride, head.keys, head.head_size)
         return self.held[kind]
+
+    def own(self, addresses: np.ndarray) -> None:
+        """Keys and values come from the encoder: what a peer wrote there in this launch is written again."""
+        for address in np.unique(addresses):
+            if self.memory.writer[address] and self.memory.written[address] > 0:
+                self.word(int(address), self.memory.lanes[address])
 
     def scores(self, head: Attention) -> None:
         keys = self.weights_of("keys", head)
@@ -210,7 +231,7 @@ class Launch:
 
     def halt(self) -> Launch:
         """The end: every word awaited, and the status as the last result."""
-        self.send([], opcode=OPCODE.halt, await_words=self.memory.sent)
+        self.send([], opcode=OPCODE.halt, **self.awaits_all())
         status = SPEC.records["engine_status"].encode(spec_digest=SPEC.digest_word, error=self.error)
         lanes = np.frombuffer(status, "<i2")[:STATUS_LANES].astype(np.int64)
         self.expected.append(Expected("status", lanes))

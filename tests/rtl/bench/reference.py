@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.rtl.bench.shape import INPUTS, Shape, Tile
+from tests.rtl.bench.shape import INPUTS, WORDS, Shape, Tile
 
 ADDRESSES = 1 << 16
 
@@ -30,39 +30,43 @@ class Memory:
         self.shape = shape
         self.lanes = np.zeros((shape.words, shape.tokens), np.int64)  # as bytes, 0..255
         self.row_scales = np.zeros((slots, shape.tokens), np.int64)
-        self.sent = 0  # words of this launch
-        self.written = np.full(shape.words, -1)  # by which word of this launch; -1: by none, ever
+        self.sent = [0] * len(WORDS)  # words of this launch
+        self.written = np.full(shape.words, -1)  # by which word of its stream in this launch; -1: by none, ever
+        self.writer = np.zeros(shape.words, np.int64)  # its stream
         self.scale_written = np.full(slots, -1)
         self.read_until = np.zeros(shape.words, np.int64)  # results after which nobody reads a word any more
         self.scale_until = np.zeros(slots, np.int64)
 
     def start_launch(self) -> None:
         """Counts start anew; contents stay."""
-        self.sent = 0
+        self.sent = [0] * len(WORDS)
         for written in (self.written, self.scale_written):
             written[written >= 0] = 0
         self.read_until[:] = 0
         self.scale_until[:] = 0
 
-    def write(self, address: int, lanes: np.ndarray) -> int:
-        """The results that must have come before this word may be sent."""
-        self.sent += 1
+    def write(self, address: int, lanes: np.ndarray, stream: int) -> tuple[int, tuple[int, int] | None]:
+        """The results that must have come before this word may be sent, and the word of another stream (which, and its
+        number) that must have arrived.
+        """
+        writer, number = int(self.writer[address]), int(self.written[address])
+        self.sent[stream] += 1
         self.lanes[address] = lanes & 255
-        self.written[address] = self.sent
-        return int(self.read_until[address])
+        self.written[address], self.writer[address] = self.sent[stream], stream
+        return int(self.read_until[address]), (writer, number) if writer != stream and number > 0 else None
 
     def write_scales(self, slot: int, half: int, scales: np.ndarray) -> int:
-        self.sent += 1
+        self.sent[0] += 1
         lanes = self.shape.tokens // 2
         self.row_scales[slot, half * lanes : (half + 1) * lanes] = scales
-        self.scale_written[slot] = self.sent
+        self.scale_written[slot] = self.sent[0]
         return int(self.scale_until[slot])
 
-    def awaited(self, addresses: np.ndarray) -> int:
-        """The words that must have arrived before these can be read."""
-        latest = self.written[addresses % ADDRESSES]
+    def awaited(self, addresses: np.ndarray) -> list[int]:
+        """The words of each stream that must have arrived before these can be read."""
+        latest, writer = self.written[addresses % ADDRESSES], self.writer[addresses % ADDRESSES]
         assert (latest >= 0).all(), "the stimulus reads words that it never wrote"
-        return int(latest.max(initial=0))
+        return [int(latest[writer == stream].max(initial=0)) for stream in range(len(WORDS))]
 
     def read(self, addresses: np.ndarray, is_unsigned: bool) -> np.ndarray:
         lanes = self.lanes[addresses % ADDRESSES]

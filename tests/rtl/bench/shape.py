@@ -14,6 +14,9 @@ INPUTS = SPEC.array.inputs
 VALID, LAST = 1 << SPEC.packet.valid_bit, 1 << SPEC.packet.last_bit
 PARAMETER = SPEC.records["tile_parameter"]
 COMMAND = SPEC.records["command"]
+# Streams of words: from the encoder, then one from each peer. And how a command names the words it awaits of each.
+WORDS = ("words", "words_from_0", "words_from_1")
+AWAITS = ("await_words", "await_peer_0", "await_peer_1")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from tests.rtl.bench.launch import BYTE, HALF, Attention, Launch
 from tests.rtl.bench.reference import ADDRESSES, Memory
-from tests.rtl.bench.shape import INPUTS, SPEC, Shape, Tile
+from tests.rtl.bench.shape import INPUTS, SPEC, WORDS, Shape, Tile
 
 LIMITS = [BYTE, HALF, (-512, 511), (0, 0), (-1, 1), (-7, 100), (5, 2000)]
 SHIFT_MAX = SPEC.law.shift_max
@@ -40,8 +40,14 @@ class Stimulus:
         return self.noise.choice([low, high], size)
 
     def fill(self, launch: Launch, address: int, count: int) -> None:
-        for i in range(count):
-            launch.word((address + i) % ADDRESSES, self.values(0, 255, self.shape.tokens))
+        for i, stream in enumerate(self.streams(count)):
+            launch.word((address + i) % ADDRESSES, self.values(0, 255, self.shape.tokens), stream)
+
+    def streams(self, count: int) -> list[int]:
+        """Where so many words come from: all from one, tiles of words from each, or any."""
+        size = self.rng.choice([count, count, self.shape.outputs, 1])
+        parts = [self.rng.randrange(len(WORDS)) for _ in range(0, count, max(size, 1))]
+        return [parts[i // size] for i in range(count)]
 
     def region(self, words: int, rows: int) -> tuple[int, int]:
         """First word and stride of a region of row blocks somewhere in the memory."""

@@ -12,7 +12,8 @@ OPCODE, FLAG, CAPACITY = SPEC.engine_opcode, SPEC.flag, SPEC.capacity
 MODES = {OPCODE.gemm: 0, OPCODE.scores: 1, OPCODE.context: 2, OPCODE.halt: 3}
 LARGEST = max(CAPACITY.head_sizes)
 # Fields and bits of execute_command_t, its requantize_t in one with it.
-EXECUTE = {"reload": 1, "blank": 1, "is_unsigned": 1, "await_words": 32, "base": 16, "stride": 16, "rows": 8}
+EXECUTE = {"reload": 1, "blank": 1, "is_unsigned": 1, "await_peer_1": 32, "await_peer_0": 32, "await_words": 32}
+EXECUTE |= {"base": 16, "stride": 16, "rows": 8}
 EXECUTE |= {"tiles": 16, "groups": 16, "mode": 2, "entry": 4, "row_scale_slot": 2, "shift": 6, "multiplier": 16}
 EXECUTE |= {"limit_low": 16, "limit_high": 16}
 
@@ -71,7 +72,8 @@ def check_execute(got: int, fields: dict[str, int], blank: bool) -> None:
     for name, bits in reversed(EXECUTE.items()):
         parts[name], got = got & (1 << bits) - 1, got >> bits
     opcode, flags = fields["opcode"], fields["flags"]
-    expected = {"mode": MODES[opcode], "await_words": fields["await_words"]}
+    expected = {"mode": MODES[opcode]}
+    expected |= {name: fields[name] for name in ("await_words", "await_peer_0", "await_peer_1")}
     if opcode != OPCODE.halt:
         expected |= {"blank": blank, "rows": fields["row_count"], "tiles": fields["tiles"]}
         expected |= {name: fields[name] & 65535 for name in ("limit_low", "limit_high")}

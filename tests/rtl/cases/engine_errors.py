@@ -10,7 +10,7 @@ import numpy as np
 from tests.rtl.bench.engine import EngineBench, log_seed
 from tests.rtl.bench.launch import BYTE, ERROR, FLAG, HALF, OPCODE, Attention, Launch
 from tests.rtl.bench.reference import requantize
-from tests.rtl.bench.shape import INPUTS, SPEC, VALID, Shape, Tile
+from tests.rtl.bench.shape import INPUTS, SPEC, VALID, WORDS, Shape, Tile
 from tests.rtl.bench.stimulus import SHIFT_MAX, Stimulus
 
 KIND = SPEC.word_kind
@@ -98,7 +98,7 @@ def blank_head(opcode: int, tiles: int | None = None, limits: tuple = BYTE, rows
             tiles=count,
             row_count=rows,
             flags=1 << FLAG.reload,
-            await_words=launch.memory.sent,
+            **launch.awaits_all(),
             **fields,
         )
 
@@ -230,12 +230,12 @@ async def words_without_a_place(dut) -> None:
     """Dropped, but counted: nobody waits for ever, and what lies where they would wrap to is as it was."""
     end = Shape.of_simulation().words
 
-    def fault(address: int, kind: int) -> Callable:
+    def fault(stream: int, address: int, kind: int) -> Callable:
         def add(stimulus: Stimulus, launch: Launch) -> None:
             launch.eager = False
             stimulus.fill(launch, 0, 20)
             launch.row_scales(0, stimulus.values(0, 65535, launch.shape.tokens))
-            launch.stray_word(address, kind)
+            launch.stray_word(address, kind, stream)
             launch.gemm([stimulus.tile(20, 20)], 0, 20)
             head = stimulus.place_head(launch, 8, launch.shape.outputs, 1)
             launch.context(Attention(**head, shift=16, is_unsigned=True))
@@ -245,7 +245,11 @@ async def words_without_a_place(dut) -> None:
     strays = [(5, 2), (5, 3), (0, 128), (5, 255), (end, KIND.activation), (65535, KIND.activation)]
     strays += [(end + 5, KIND.activation), (2 * SLOTS, KIND.row_scale), (8, KIND.row_scale), (65535, KIND.row_scale)]
     strays += [((end + 65535) // 2, KIND.activation), (32768, KIND.row_scale)]
-    await run_with(dut, 208, ERROR.word, *(fault(*stray) for stray in strays))
+    await run_with(dut, 208, ERROR.word, *(fault(0, *stray) for stray in strays))
+    # Peers send activation words only: a row scale that is right on the other stream overwrites nothing here.
+    strays = [*strays, (0, KIND.row_scale), (1, KIND.row_scale), (2 * SLOTS - 1, KIND.row_scale)]
+    faults = [fault(stream, *stray) for stream in range(1, len(WORDS)) for stray in strays]
+    await run_with(dut, 212, ERROR.word, *faults)
 
 
 # Several

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import cocotb
 from cocotb.triggers import FallingEdge
@@ -89,11 +90,14 @@ async def ring(dut, depth: int) -> None:
     stimulus = Stimulus(bench.shape, rng)
     launch = stimulus.launch()
     stimulus.gemm(launch, 50, 0.8, 5, 3)
-    first, results = len(launch.words), len(launch.expected)
-    free = [address for address, until in enumerate(launch.memory.read_until) if not until]
+    own = launch.words[0]
+    first, results = len(own), len(launch.expected)
+    # Nothing is read there, nor has a peer written there.
+    places = enumerate(zip(launch.memory.read_until, launch.memory.writer, strict=True))
+    free = [address for address, (until, writer) in places if not until and not writer]
     for number in range(results):
         launch.word(rng.choice(free), stimulus.values(0, 255, bench.shape.tokens))
-        launch.words[-1] = launch.words[-1][0], number + 1
+        own[-1] = replace(own[-1], after=number + 1)
     bench.ring = (first, depth)
     await bench.run([launch.halt()])
 

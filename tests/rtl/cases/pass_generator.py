@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import cocotb
-from tests.rtl.bench.module import Module, packed_struct
+from tests.rtl.bench.module import Module, pack, packed_struct
+from tests.rtl.bench.shape import SPEC
 
 GEMM, SCORES, CONTEXT, HALT = range(4)
+STREAMS = SPEC.cooperation.units  # of words
 ENTRIES = 16
 
 
@@ -15,7 +17,7 @@ ENTRIES = 16
 class Case:
     """Random commands, the entries of the tile memory they take, and the passes that must come."""
 
-    commands: list[tuple[int, int]] = field(default_factory=list)  # the packed command, the words it awaits
+    commands: list[tuple[int, list[int]]] = field(default_factory=list)  # the packed command, the words it awaits
     entries: list[int] = field(default_factory=list)
     passes: list[dict[str, int]] = field(default_factory=list)
     held: dict[int, int] = field(default_factory=dict)  # entry of each mode
@@ -36,14 +38,14 @@ class Case:
         rng = module.rng
         blank, unsigned, reload = module.coin(0.1), module.coin(), mode != GEMM and module.coin(0.6)
         base, stride, rows, tiles = rng.getrandbits(16), rng.getrandbits(12), rng.randint(1, 4), rng.randint(1, 4)
-        groups, awaits = rng.randint(1, 128), rng.randint(0, 500)
+        groups, awaits = rng.randint(1, 128), [rng.choice([0, rng.randint(0, 500)]) for _ in range(STREAMS)]
         rest = rng.getrandbits(2 + 6 + 16 + 16 + 16)
         requantize = (mode, 2), (0, 4), (rest, 56)
         fields = [
             (reload, 1),
             (blank, 1),
             (unsigned, 1),
-            (awaits, 32),
+            (pack(awaits, 32), 32 * STREAMS),
             (base, 16),
             (stride, 16),
             (rows, 8),
@@ -87,14 +89,17 @@ async def passes(dut, seed: int) -> None:
     case = Case()
     for _ in range(40):
         case.add(module, module.rng.choice((GEMM, SCORES, CONTEXT)))
-    commands, entries, got, received, awaited = list(case.commands), list(case.entries), 0, 0, 0
+    commands, entries, got = list(case.commands), list(case.entries), 0
+    received, awaited = [0] * STREAMS, [0] * STREAMS
     for _ in range(40000):
         offers = bool(entries) and module.coin(0.7)
-        module.drive(command_valid=bool(commands), entry_valid=offers, pass_ready=module.coin(0.7), received=received)
+        module.drive(command_valid=bool(commands), entry_valid=offers, pass_ready=module.coin(0.7))
+        module.drive(received=pack(received, 32))
         module.drive(command=commands[0][0] if commands else 0, entry=entries[0] if offers else 0)
         await module.settle()
         if module.see("pass_valid"):
-            assert received >= awaited, "a pass before the words of its command"
+            arrived = [number >= least for number, least in zip(received, awaited, strict=True)]
+            assert all(arrived), "a pass before the words of its command"
             seen = unpack_pass(module.see("pass"))
             expected = case.passes[got]
             assert {name: seen[name] for name in expected} == {name: int(value) for name, value in expected.items()}
@@ -102,10 +107,10 @@ async def passes(dut, seed: int) -> None:
         taken = bool(commands) and module.see("command_ready"), offers and module.see("entry_ready")
         await module.next()
         if taken[0]:
-            awaited, received = commands.pop(0)[1], 0
+            awaited, received = commands.pop(0)[1], [0] * STREAMS
         if taken[1]:
             entries.pop(0)
-        received = min(received + module.rng.randint(0, 20), 600)
+        received = [min(number + module.rng.randint(0, 20), 600) for number in received]
         if got == len(case.passes):
             break
     assert got == len(case.passes)
@@ -114,16 +119,23 @@ async def passes(dut, seed: int) -> None:
 
 
 @cocotb.test()
-async def halt_waits_for_words(dut) -> None:
-    module = await Module.start(dut, 9, command=0, command_valid=0, received=4, entry=0, entry_valid=0, pass_ready=1)
-    fields = (0, 3), (5, 32), (0, 72), (HALT, 2), (0, 60)
+@cocotb.parametrize(stream=range(STREAMS))
+async def halt_waits_for_words(dut, stream: int) -> None:
+    """Of every stream, however many the others bring."""
+    module = await Module.start(dut, 9, command=0, command_valid=0, entry=0, entry_valid=0, pass_ready=1)
+    awaited = [5 + number for number in range(STREAMS)]
+    received = [1000] * STREAMS
+    received[stream] = awaited[stream] - 1
+    module.drive(received=pack(received, 32))
+    fields = (0, 3), (pack(awaited, 32), 32 * STREAMS), (0, 72), (HALT, 2), (0, 60)
     module.drive(command=packed_struct(*fields), command_valid=1)
     await module.next()
     module.drive(command_valid=0)
     for _ in range(10):
         await module.next()
         assert not module.see("halting")
-    module.drive(received=5)
+    received[stream] = awaited[stream]
+    module.drive(received=pack(received, 32))
     await module.cycles(3)
     assert module.see("halting")
     module.drive(reset=1)
