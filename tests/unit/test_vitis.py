@@ -19,7 +19,7 @@ from bertile.config.kernels import load_kernels
 from bertile.config.spec import load_spec
 from bertile.vitis.manifest import read_manifest
 
-STREAMS = "commands:slave tiles:slave words:slave results:master"
+STREAMS = "commands:slave tiles:slave words:slave words_from_0:slave words_from_1:slave results:master"
 V_OPTIONS = "--save-temps --temp_dir temp --log_dir logs --report_dir reports"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from bertile.cli.console import messages, output
 from bertile.config.spec import load_spec
 from bertile.config.target import load_target, target_clocks
-from bertile.devices.registry import open_device
+from bertile.devices.registry import DeviceOptions, open_device
 from bertile.errors import BertileError, run_program
 from bertile.inference import compare_devices, embed_tokens
 from bertile.models.encoder import MATRICES
@@ -38,12 +38,17 @@ LENGTHS = ([128], [1], [17], [32], [64], [100], [256], [512], [32] * 4, [128] * 
 QUICK_LENGTHS = ([128], [1], [64], [40, 3, 32, 100])
 
 
-def shape_study(folder: Path, shape: str, layers: int | None, sparsity: float) -> PackedModel:
+# What three units run together, twelve layers: sparsity, tokens.
+TEAM_REQUESTS = ((0.75, 128), (0.75, 64), (0.8, 128), (0.9, 128))
+
+
+def shape_study(folder: Path, shape: str, layers: int | None, sparsity: float, units: int = 1) -> PackedModel:
     """A packed model of that shape with seeded random weights, pruned in one shot."""
-    source, target = folder / f"{shape}-{layers}-{sparsity}", folder / f"{shape}-{layers}-{sparsity}.bertile"
+    name = f"{shape}-{layers}-{sparsity}-{units}"
+    source, target = folder / name, folder / f"{name}.bertile"
     model = random_model(shape, layers, seed=0)
     save_pruned(prune_magnitude(model, parse_pattern("1x16"), sparsity), source)
-    save_packed(pack_model(load_model(str(source)), str(source)), target)
+    save_packed(pack_model(load_model(str(source)), str(source), units=units), target)
     return load_packed(target)
 
 
@@ -62,7 +67,7 @@ def measure(packed: PackedModel, device, lengths: list[int]) -> dict:
     )
     seconds = time.perf_counter() - begin
     cycles = device.cycles
-    estimate = estimate_cycles(packed, lengths)
+    estimate = estimate_cycles(packed, lengths, units=device.team)
     return {
         "tokens": lengths,
         "compared": comparison.compared,
@@ -73,6 +78,7 @@ def measure(packed: PackedModel, device, lengths: list[int]) -> dict:
         "estimated_cycles": estimate.total,
         "estimate_error": estimate.total / cycles.total - 1,
         "estimated_parts": estimate.parts(),
+        "work": list(estimate.work),
         "seconds_with_reference": seconds,
     }
 
@@ -87,6 +93,24 @@ def study(packed: PackedModel, matrix: tuple[list[int], ...], name: str) -> list
             f"{row['mismatches']} mismatches",
             highlight=False,
         )
+    return rows
+
+
+def team_study(folder: Path) -> list[dict]:
+    """One request alone on one unit, and on three together, by the same file."""
+    rows = []
+    for sparsity, tokens in TEAM_REQUESTS:
+        packed = shape_study(folder, "bert-base", 12, sparsity, SPEC.cooperation.units)
+        for units in (1, SPEC.cooperation.units):
+            device = open_device("rtl", packed, DeviceOptions(units=units))
+            row = measure(packed, device, [tokens])
+            row["units_cycles"] = [asdict(unit) for unit in device.unit_cycles]
+            rows.append({"shape": "bert-base", "layers": 12, "sparsity": sparsity, "units": units, **row})
+            messages.print(
+                f"bert-base, 12 layers, {sparsity:.0%}, {tokens} tokens, {units} unit(s): {row['cycles']:,} cycles, "
+                f"estimate {row['estimate_error']:+.2%}, {row['mismatches']} mismatches",
+                highlight=False,
+            )
     return rows
 
 
@@ -127,6 +151,7 @@ def main() -> int:
                 rows = study(packed, ([128],), f"bert-base, 12 layers, {sparsity:.0%}")
                 entry = {"shape": "bert-base", "layers": 12, "sparsity": sparsity, "launches": rows}
                 results["studies"].append(entry | {"simulation": simulation_speed(packed)})
+            results["teams"] = team_study(folder)
     text = json.dumps(results, indent=2) + "\n"
     if options.output:
         options.output.write_text(text)

@@ -56,6 +56,52 @@ def part_rows(studies: list[dict]) -> list[str]:
     return rows
 
 
+def team_rows(results: dict) -> list[str]:
+    """A row a request: one unit beside three."""
+    rows = []
+    for alone, together in zip(results["teams"][::2], results["teams"][1::2], strict=True):
+        worst = max(together["work"]) / (sum(together["work"]) / len(together["work"])) - 1
+        rows.append(
+            f"| {together['sparsity']:.0%} | {lengths_text(together['tokens'])} | {alone['cycles']:,} | "
+            f"{together['cycles']:,} | {alone['cycles'] / together['cycles']:.2f} | {worst:.1%} | "
+            f"{together['compared']:,} | {together['mismatches']} | {together['estimate_error']:+.2%} | "
+            f"{milliseconds(together['cycles'], results['clocks_megahertz'])} |"
+        )
+    return rows
+
+
+def team_parts(results: dict) -> list[str]:
+    """Where the cycles of each request go, on one unit and on three."""
+    rows = []
+    for team in results["teams"]:
+        values = " | ".join(f"{team['estimated_parts'][part]:,}" for part in PARTS)
+        rows.append(f"| {team['sparsity']:.0%} | {lengths_text(team['tokens'])} | {team['units']} | {values} |")
+    return rows
+
+
+def team_lines(results: dict, clocks: str) -> list[str]:
+    return [
+        "## One request on three units",
+        "",
+        "Twelve layers, one request, by the same file (`bertile pack --units 3`) on one unit and on",
+        "[three that share it](architecture.md#one-request-on-three-units). Times: how many times faster. Slowest: by",
+        "how much the unit with most work has more than the mean. Compared and estimate: of three units.",
+        "",
+        "| sparsity | tokens | cycles, one unit | cycles, three | times | slowest | compared | mismatches | "
+        f"estimate off by | projected ms at {clocks.replace(' and ', ' / ')} MHz |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *team_rows(results),
+        "",
+        "Where the cycles of the unit that ends last go, from the estimate; layernorm has the wait for partial sums",
+        "and for the words of the others in it:",
+        "",
+        "| sparsity | tokens | units | " + " | ".join(PARTS) + " |",
+        "|---" * (len(PARTS) + 3) + "|",
+        *team_parts(results),
+        "",
+    ]
+
+
 def render(results: dict, host: dict) -> str:
     """The page."""
     studies, machine, ddr = results["studies"], results["machine"], results["target"]["ddr"]
@@ -101,6 +147,7 @@ def render(results: dict, host: dict) -> str:
             "",
         ]
     lines += [
+        *team_lines(results, clocks),
         "## Where they go",
         "",
         "From the [estimate](#estimate). compute: the array multiplies; drain: passes stretched to 16 cycles, because",
