@@ -19,20 +19,25 @@ NOTE = "estimated cycles, projected latency: not measured on a board"
 
 
 def summarize(packed: PackedModel, tokens: int, clock: int, units: int) -> tuple[CycleEstimate, dict]:
-    """The estimate, and what `--json` prints."""
-    estimate = estimate_cycles(packed, [tokens], clock)
-    milliseconds = estimate.total / clock / 1e3
+    """The estimate of one request on `units` together, and what `--json` prints."""
+    estimate = estimate_cycles(packed, [tokens], clock, units)
+    alone = estimate if units == 1 else estimate_cycles(packed, [tokens], clock)
+    card_units = len(load_target()["unit"])
     return estimate, {
         "model": packed.provenance.get("model"),
         "synthetic": packed.provenance.get("synthetic"),
         "tokens": tokens,
         "clock_megahertz": clock,
+        "units": units,
         "cycles": estimate.total,
         "cycles_by_part": estimate.parts(),
-        "projected_ms": milliseconds,
-        "units": units,
-        # Each unit serves a request of its own, from a DDR bank of its own.
-        "projected_requests_per_second": units * 1e3 / milliseconds,
+        "projected_ms": estimate.total / clock / 1e3,
+        # Array cycles of each unit; and the same request on one of them.
+        "work": list(estimate.work),
+        "cycles_one_unit": alone.total,
+        # Each unit of the card serves a request of its own, from a DDR bank of its own.
+        "card_units": card_units,
+        "projected_requests_per_second": card_units * clock * 1e6 / alone.total,
         "note": NOTE,
         "layers": estimate.layers(),
     }
@@ -49,10 +54,13 @@ def print_estimate(summary: dict, estimate: CycleEstimate) -> None:
     for name in ("launch", "finish"):
         table.add_row(name, f"{getattr(estimate, name):,}")
     output.print(table)
+    units = "one compute unit" if summary["units"] == 1 else f"{summary['units']} compute units together"
+    faster = "" if summary["units"] == 1 else f" ({summary['cycles_one_unit'] / summary['cycles']:.2f} times one unit)"
     output.print(
-        f"{summary['cycles']:,} cycles for one sequence of {summary['tokens']} tokens on one compute unit: "
-        f"{summary['projected_ms']:.3f} ms projected at {summary['clock_megahertz']} MHz; {summary['units']} unit(s): "
-        f"{summary['projected_requests_per_second']:.0f} requests a second, projected\n{NOTE}",
+        f"{summary['cycles']:,} cycles for one sequence of {summary['tokens']} tokens on {units}{faster}: "
+        f"{summary['projected_ms']:.3f} ms projected at {summary['clock_megahertz']} MHz; a queue on "
+        f"{summary['card_units']} units, each a request: {summary['projected_requests_per_second']:.0f} requests a "
+        f"second, projected\n{NOTE}",
         highlight=False,
     )
 
@@ -61,9 +69,6 @@ def estimate(
     file: Path, tokens: int, clock: int | None, units: int, roofline: Path | None, waterfall: Path | None, json: bool
 ) -> None:
     """Load, estimate, print, draw."""
-    count = len(load_target()["unit"])
-    if units not in (1, count):
-        raise BertileError(f"{units} units: choose 1 or {count}")
     if clock is not None and not 1 <= clock <= 1000:
         raise BertileError(f"{clock} MHz is no clock for this card; choose 1 to 1000")
     packed = load_packed(file)

@@ -31,8 +31,9 @@ SHORT = {"attention_output": "attn. out", "ffn_in": "ffn in", "ffn_out": "ffn ou
 
 
 def title(summary: dict) -> str:
+    units = "one compute unit" if summary["units"] == 1 else f"{summary['units']} compute units together"
     return (
-        f"{summary['model']}, {summary['tokens']} tokens, one compute unit at {summary['clock_megahertz']} MHz: "
+        f"{summary['model']}, {summary['tokens']} tokens, {units} at {summary['clock_megahertz']} MHz: "
         f"{summary['cycles']:,} cycles, {summary['projected_ms']:.3f} ms\n"
         "(estimated and projected, not measured on a board)"
     )
