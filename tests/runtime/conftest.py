@@ -92,6 +92,7 @@ class Card:
         self.marks += 1
         mark = os.getpid() * 1000 + self.marks
         variables = {**os.environ, "BERTILE_TEST_HOST": str(mark), "BERTILE_EMU_LOG": str(self.folder / "card.log")}
+        variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         process = subprocess.Popen(
             [sys.executable, *map(str, command)],
             stdin=subprocess.PIPE,
@@ -104,9 +105,11 @@ class Card:
         )
         return Host(process, mark)
 
-    def scenario(self, name: str, model: Path, seconds: float = 120.0, **environment: str) -> Outcome:
-        """Run a scenario of host.py to its end."""
-        return self.start(HOST, name, self.xclbin, model, **environment).wait(seconds)
+    def scenario(
+        self, name: str, model: Path, seconds: float = 120.0, program: Path = HOST, **environment: str
+    ) -> Outcome:
+        """Run a scenario of host.py, or of another program like it, to its end."""
+        return self.start(program, name, self.xclbin, model, **environment).wait(seconds)
 
     def bertile(self, *arguments: object, **environment: str) -> Outcome:
         """The command line."""
@@ -161,6 +164,13 @@ def pack_tiny(folder: Path) -> PackedFile:
     return PackedFile(path, load_packed(path))
 
 
+def pack_dealt(folder: Path) -> PackedFile:
+    """Two small layers for one unit or three together: 4 tiles, and no head for one of the three."""
+    path = folder / "dealt.bertile"
+    save_packed(pack_encoder(random_quantized(encoder_config(64, 112, 2), 3), units=3), path)
+    return PackedFile(path, load_packed(path))
+
+
 def pack_minilm(folder: Path) -> PackedFile:
     """The bundled MiniLM, unpruned."""
     path = folder / "minilm.bertile"
@@ -172,6 +182,11 @@ def pack_minilm(folder: Path) -> PackedFile:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> PackedFile:
     return pack_tiny(tmp_path_factory.mktemp("packed"))
+
+
+@pytest.fixture(scope="session")
+def dealt(tmp_path_factory: pytest.TempPathFactory) -> PackedFile:
+    return pack_dealt(tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture(scope="session")

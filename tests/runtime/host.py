@@ -309,10 +309,10 @@ SCENARIOS = (
 )
 
 
-def main() -> int:
+def main(scenarios: tuple) -> int:
     scenario, xclbin, model = sys.argv[1:]
     try:
-        result = {scenario.__name__: scenario for scenario in SCENARIOS}[scenario](Path(xclbin), Path(model))
+        result = {scenario.__name__: scenario for scenario in scenarios}[scenario](Path(xclbin), Path(model))
     except BertileError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -325,4 +325,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(SCENARIOS))

@@ -15,6 +15,14 @@ inline bool IsCooperative(const ComputeUnitMemory& memory) {
   return (DecodeLaunch(memory.launch[0].byte).flags >> kLaunchFlagCooperative) & 1;
 }
 
+// What the kernel writes when it starts: here it starts with the last one, but a host looks at those that wait.
+inline void WriteBegun(const ComputeUnitMemory& memory) {
+  Status begun = {};
+  begun.spec_digest = kSpecDigest;
+  begun.error = kErrorRunning;
+  EncodeStatus(begun, memory.status[0].byte);
+}
+
 class Team {
  public:
   // Run the launch with what every unit was given, in the order of the units; the same answer for all.
@@ -22,6 +30,7 @@ class Team {
   std::string Launch(uint32_t unit, const ComputeUnitMemory& memory, Run run) {
     std::unique_lock<std::mutex> lock(mutex_);
     memory_[unit] = memory;
+    WriteBegun(memory);
     if (++arrived_ == kCooperationUnits) {
       answer_ = run(memory_);
       arrived_ = 0;

@@ -143,15 +143,16 @@ def check_status(status: bytes) -> np.void:
     return record
 
 
-def check_statuses(statuses: list[bytes]) -> list[np.void]:
+def check_statuses(statuses: list[bytes], names: list[str] | None = None) -> list[np.void]:
     """The decoded status of every unit. Raises DeviceError that names the unit, one that refused before its peers."""
     failures = []
-    for unit, status in enumerate(statuses, 1):
+    for unit, status in enumerate(statuses):
         try:
             check_status(status)
         except DeviceError as error:
             is_peer = SPEC.records["status"].decode(status)[0]["error"] == SPEC.error.peer
-            failures.append((is_peer, f"unit {unit}: {error}" if len(statuses) > 1 else str(error)))
+            name = names[unit] if names else f"unit {unit + 1}"
+            failures.append((is_peer, f"{name}: {error}" if len(statuses) > 1 else str(error)))
     if failures:
         raise DeviceError(min(failures)[1])
     return [SPEC.records["status"].decode(status)[0] for status in statuses]

@@ -50,8 +50,8 @@ class DeviceOptions:
             raise BertileError("--waves goes with --device rtl")
         if device != "xrt" and (self.xclbin, self.card, self.timeout_s) != (None, None, None):
             raise BertileError("--xclbin, --card and --timeout go with --device xrt")
-        if device not in ("csim", "rtl") and self.units != 1:
-            raise BertileError("--units goes with --device csim or rtl")
+        if device not in ("csim", "rtl", "xrt") and self.units != 1:
+            raise BertileError("--units goes with --device csim, rtl or xrt")
 
 
 def open_device(name: str, packed: PackedModel, options: DeviceOptions | None = None) -> Device:
@@ -71,7 +71,8 @@ def open_device(name: str, packed: PackedModel, options: DeviceOptions | None = 
     if name == "xrt":
         from bertile.runtime.device import XrtEncoder  # here: it needs more than the others
 
-        return XrtEncoder(packed, options.xclbin, options.card or 0, options.timeout_s)
+        packed.variant(1, options.units)
+        return XrtEncoder(packed, options.xclbin, options.card or 0, options.timeout_s, together=options.units > 1)
     raise BertileError(f"unknown device {name!r}; choose one of {', '.join(DEVICES)}")
 
 

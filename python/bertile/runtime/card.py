@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 
 from bertile.config.kernels import ENCODER, load_kernels
 from bertile.config.spec import load_spec
-from bertile.devices.launch import check_status
+from bertile.devices.launch import check_statuses
 from bertile.emulation.control import power_off
 from bertile.errors import DeviceError
 from bertile.pack.packer import PackedModel
@@ -107,6 +108,7 @@ class Card:
         self.extension = load_extension()
         self.timeout_s = timeout_s or (EMULATED_SECONDS if emulated else CARD_SECONDS)
         self.card, self.units, self.given_up, self.process = None, [], False, os.getpid()
+        self.start_order = threading.Lock()  # held while a launch is started on its units
         self.lock = CardLock(lock_path(xclbin, index, emulated))
         try:
             self.card = card = self._open(index, xclbin, emulated)
@@ -170,7 +172,7 @@ class Card:
                     raise DeviceError(late + self.advice)
             running = False
             self._call(slot.fetch, beat)
-            check_answer(slot.status.tobytes(), unit.instance)
+            check_answers({unit.instance: slot.status.tobytes()})
         finally:
             with interrupts_deferred():
                 if running:
@@ -235,10 +237,12 @@ def empty_launch() -> bytes:
     return header + entry.ljust(SPEC.packet.beat_bytes, b"\0")
 
 
-def check_answer(status: bytes, unit: str) -> np.void:
-    """The decoded status beat. Raises CardLostError for one that no kernel wrote, DeviceError for what one says."""
-    if status == ONES:
-        raise CardLostError(f"the card was lost: {unit} answers with ones only, as an empty PCIe slot does")
-    if status == ZEROS:
-        raise CardLostError(f"{unit} ended without leaving a status")
-    return check_status(status)
+def check_answers(statuses: dict[str, bytes]) -> list[np.void]:
+    """The decoded status beat of each unit that ran a launch. Raises CardLostError for one that no kernel wrote,
+    DeviceError for what one says: with several units, of the one to blame."""
+    for unit, status in statuses.items():
+        if status == ONES:
+            raise CardLostError(f"the card was lost: {unit} answers with ones only, as an empty PCIe slot does")
+        if status == ZEROS or SPEC.records["status"].decode(status)[0]["error"] == SPEC.error.running:
+            raise CardLostError(f"{unit} ended without leaving a status")
+    return check_statuses(list(statuses.values()), list(statuses))

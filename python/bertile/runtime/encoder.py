@@ -20,7 +20,7 @@ from bertile.models.quantized import dequantize_output
 from bertile.pack.container import load_packed
 from bertile.pack.packer import PackedModel
 from bertile.runtime.card import Card, CardInfo
-from bertile.runtime.jobs import Answer, Finish, StageTimes
+from bertile.runtime.jobs import Answer, Finish, StageTimes, can_share
 from bertile.runtime.lifetime import interrupts_deferred
 from bertile.runtime.pipeline import Pipeline
 from bertile.text import TextEncoder, token_limit
@@ -85,23 +85,28 @@ class Encoder:
         model: Path | str | PackedModel,
         card: int = 0,
         timeout_s: float | None = None,
+        together: bool | None = None,
     ):
         """xclbin: a file, or None for the usual one; model: a `.bertile` file; card: index; timeout_s: of one launch.
+        together: True: a launch takes all units; False: one; None: a lone one takes all, where file and card can.
 
-        Raises FormatError for a file that is not right, DeviceError for what is wrong with XRT or the card.
+        Raises FormatError for a file that is not right, DeviceError for what is wrong with XRT or the card; with
+        `together`, CapacityError for a file that was packed for one unit.
         """
         self.packed = model if isinstance(model, PackedModel) else load_packed(Path(model))
         self._text_encoder: TextEncoder | None = None
         self._tokenizing = threading.Lock()  # it is told to cut and not to cut
         self._card_arguments = (Path(xclbin) if xclbin is not None else None, card, timeout_s)
+        self._together = together
         self._opening = threading.RLock()
         self._open()
 
     def _open(self) -> None:
         self._card = Card(*self._card_arguments)
         try:
+            can_share(self.packed, len(self._card.units), self._together)  # said before anything is copied
             self._card.load(self.packed)
-            self._pipeline = Pipeline(self._card, self.packed)
+            self._pipeline = Pipeline(self._card, self.packed, together=self._together)
         except BaseException:
             with interrupts_deferred():
                 self._card.close()
@@ -126,11 +131,13 @@ class Encoder:
 
         The future raises CapacityError when they do not fit a launch, DeviceError when the card fails.
         """
-        return self._submit(sequences, self._hidden_states)
+        return self._submit_all([sequences], self._hidden_states)[0]
 
-    def _submit(self, sequences: Sequence[np.ndarray], finish: Finish) -> Future:
-        prepare = partial(embed_requests, self.packed, [np.asarray(ids) for ids in sequences])
-        return self._pipeline.submit(prepare, finish)
+    def _submit_all(self, launches: Sequence[Sequence[np.ndarray]], finish: Finish) -> list[Future]:
+        prepares = [
+            partial(embed_requests, self.packed, [np.asarray(ids) for ids in sequences]) for sequences in launches
+        ]
+        return self._pipeline.submit_all(prepares, finish)
 
     def submit(self, text: str) -> Future:
         """A text in a launch of its own: a future `Answer`, as `submit_tokens`. The lowest latency."""
@@ -143,8 +150,8 @@ class Encoder:
     def _launch_all(self, texts: Sequence[str], finish: Finish) -> list[Answer]:
         """The answers of all launches, in the order of the texts; after an error or interrupt no more are begun."""
         sequences = self.tokenize(texts)
-        groups = plan_launches([len(ids) for ids in sequences], len(self._card.info.units))
-        futures = [self._submit([sequences[index] for index in group], finish) for group in groups]
+        groups = plan_launches([len(ids) for ids in sequences], 1 if self._together else len(self._card.info.units))
+        futures = self._submit_all([[sequences[index] for index in group] for group in groups], finish)
         try:
             return [future.result() for future in futures]
         except BaseException:
