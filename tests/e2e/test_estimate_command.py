@@ -55,7 +55,7 @@ def test_units_that_share_a_request(workspace, tmp_path):
     assert sum(layer["cycles"] for layer in three["layers"]) < three["cycles"]
     assert "on 3 compute units together" in succeed("estimate", file, "--units", 3)
     checked = json.loads(succeed("check", file, "--device", "csim", "--units", 3, "--json"))
-    assert (checked["mismatches"], checked["compared"] > 100_000) == (0, True)
+    assert (checked["mismatches"], checked["compared"] > 50_000) == (0, True)
 
 
 def test_what_is_printed_says_what_it_is(workspace):

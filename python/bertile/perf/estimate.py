@@ -149,7 +149,7 @@ class ProgramWalk:
                 yield
             _, time, norm = next(entry for entry in shared if entry[0] >= self.expected[index])
             if time >= self.peer_arrival:
-                self.peer_arrival, self.peer_norm = time, norm
+                self.peer_arrival, self.peer_norm = time, bool(norm)
 
     def moments(self, rows: int) -> Iterator[None]:
         """Those of a LayerNorm, over the features of all units; the result is in `moments_ready`."""
@@ -210,7 +210,7 @@ class ProgramWalk:
             "busy": busy,
         }
         exposed = max(0.0, arrival - ready)
-        norms = [self.norm_arrival] + [self.peer_arrival] * self.peer_norm
+        norms = [self.norm_arrival] + ([self.peer_arrival] if self.peer_norm else [])
         norm = exposed if self.norm_arrival and arrival in norms else 0.0
         self.record(name, compute, work, {"layernorm": norm, "ddr": waited}, int(beats.sum()) * BEAT_BYTES)
         words = rows * count * OUTPUTS
