@@ -220,7 +220,8 @@ class BertileOverlay(pynq.Overlay):
         if unit.instance in self.runs:
             self._settle(self.runs[unit.instance])
         self.turn = (self.turn + 1) % self.units
-        unit.begin(encode_launch(self.packed, launch, trace), to_words(launch.rows))
+        words = to_words(launch.rows, order=self.packed.feature_order())
+        unit.begin(encode_launch(self.packed, launch, trace), words)
         self.runs[unit.instance] = Run(unit, launch, self.packed.config.layers if trace else 1)
         return self.runs[unit.instance]
 
@@ -231,7 +232,8 @@ class BertileOverlay(pynq.Overlay):
         shape = (run.layers, run.launch.row_blocks, self.packed.config.hidden, SPEC.word.tokens)
         try:
             run.unit.finish(self.timeout_s)
-            run.output = from_words(run.unit.fetch(OUTPUT, math.prod(shape)).view(np.int8).reshape(shape))
+            words = run.unit.fetch(OUTPUT, math.prod(shape)).view(np.int8).reshape(shape)
+            run.output = from_words(words, self.packed.feature_order())
         except DeviceError as error:
             if run.unit.handle is not None:
                 raise

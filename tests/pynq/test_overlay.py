@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.runtime.conftest import Host, Outcome, PackedFile, pack_minilm, pack_tiny
+from tests.runtime.conftest import Host, Outcome, PackedFile, pack_dealt, pack_minilm, pack_tiny
 
 from bertile.config.kernels import ENCODER, load_link
 from bertile.config.paths import BUILD_DIR
@@ -118,9 +118,12 @@ def sound(result: dict) -> dict:
     return result
 
 
-def test_every_layer_on_every_unit(card, tiny):
-    result = sound(card.run("units", tiny.path).result)
-    expected = [together for together, *_ in expected_layers(tiny, 3)]
+@pytest.mark.parametrize("pack", [pack_tiny, pack_dealt])
+def test_every_layer_on_every_unit(card, pack, tmp_path):
+    """Also of a file with an order of features of its own."""
+    model = pack(tmp_path)
+    result = sound(card.run("units", model.path).result)
+    expected = [together for together, *_ in expected_layers(model, 3)]
     assert len(set(expected)) == 3
     assert result == {"digests": expected, "units": UNITS, "overlay": UNITS}
 
