@@ -61,9 +61,10 @@ def team_rows(results: dict) -> list[str]:
     rows = []
     for alone, together in zip(results["teams"][::2], results["teams"][1::2], strict=True):
         worst = max(together["work"]) / (sum(together["work"]) / len(together["work"])) - 1
+        busy = sum(together["work"]) / together["units"] / together["cycles"]
         rows.append(
             f"| {together['sparsity']:.0%} | {lengths_text(together['tokens'])} | {alone['cycles']:,} | "
-            f"{together['cycles']:,} | {alone['cycles'] / together['cycles']:.2f} | {worst:.1%} | "
+            f"{together['cycles']:,} | {alone['cycles'] / together['cycles']:.2f} | {busy:.1%} | {worst:.1%} | "
             f"{together['compared']:,} | {together['mismatches']} | {together['estimate_error']:+.2%} | "
             f"{milliseconds(together['cycles'], results['clocks_megahertz'])} |"
         )
@@ -84,12 +85,14 @@ def team_lines(results: dict, clocks: str) -> list[str]:
         "## One request on three units",
         "",
         "Twelve layers, one request, by the same file (`bertile pack --units 3`) on one unit and on",
-        "[three that share it](architecture.md#one-request-on-three-units). Times: how many times faster. Slowest: by",
-        "how much the unit with most work has more than the mean. Compared and estimate: of three units.",
+        "[three that share it](architecture.md#one-request-on-three-units). Times: how many times faster. Busy: how",
+        "much of the time the arrays of the three, 3,072 DSPs, multiply or their results need to leave: the rest is",
+        "what is left to gain. Slowest: by how much the unit with most work has more than the mean. Compared and",
+        "estimate: of three units.",
         "",
-        "| sparsity | tokens | cycles, one unit | cycles, three | times | slowest | compared | mismatches | "
+        "| sparsity | tokens | cycles, one unit | cycles, three | times | busy | slowest | compared | mismatches | "
         f"estimate off by | projected ms at {clocks.replace(' and ', ' / ')} MHz |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         *team_rows(results),
         "",
         "Where the cycles of the unit that ends last go, from the estimate; layernorm has the wait for partial sums",

@@ -174,12 +174,22 @@ def norm_accumulate() -> list[Item]:
         Item("totals of a tile and of a row, 27 and 42 bits", 2 * LANES, add(27) + add(42)),
         Item("totals of 16 row blocks, 32 + 64 bits", LANES, lut_ram(96, ROW_BLOCKS)),
         Item("parameters of 1,024 features, 8 written a cycle", 1, block_ram(512, 128)),
+        carried(WIDE_WORD, DEPTHS["NormAccumulate"]),
+    ]
+
+
+def norm_moments() -> list[Item]:
+    """One lane after the other; partial sums come and go in beats."""
+    beats, peers = SPEC.cooperation.moment_beats, SPEC.cooperation.units - 1
+    return [
+        Item("sums of 16 row blocks, 96 bits a lane", LANES, lut_ram(96, ROW_BLOCKS)),
+        Item(f"choice of one of {beats} beats to send", 1, choose(BEAT, beats)),
+        Item("sums of another unit, added a beat at a time", peers, add(BEAT)),
         Item("choice of a lane for the moments, 96 bits", 1, choose(96, LANES)),
         Item("variance: features x squares, total x total", 1, multiply(42, 17) + multiply(27, 27) + add(54) * 2),
         Item("reciprocal root: leading one, two shifts of 54 bits", 1, Cost(lut=54, ff=54) + rounding_shift(54) * 2),
         Item("square root, 32 bits", 1, square_root(SPEC.law.rsqrt_bits)),
         Item("division, 17 bits by 16", 1, divide(SPEC.law.rsqrt_bits // 2 + 1, SPEC.law.rsqrt_bits // 2)),
-        carried(WIDE_WORD, DEPTHS["NormAccumulate"]),
     ]
 
 
@@ -225,10 +235,13 @@ def streams() -> list[Item]:
         Item(f"512 x {2 * capacity.tokens}: scores", 1, block_ram(WIDE_WORD, 2 * capacity.tokens)),
         Item(f"512 x {sums}: sums, in UltraRAM", 1, ultra_ram(WIDE_WORD, sums)),
         Item(f"256 x {sums}: residuals, in UltraRAM", 1, ultra_ram(WORD, sums)),
+        Item("partial sums, 3,152 x 16", 1, lut_ram(96 * LANES + 80, ROW_BLOCKS)),
         Item("moments, 2,304 x 16", 1, lut_ram(72 * LANES, ROW_BLOCKS)),
         Item("512 x 2: maxima, both statuses", 3, lut_ram(WIDE_WORD, 2)),
-        Item("commands, 11 of up to 160 x 8", 11, lut_ram(160, 8)),
+        Item("commands, 12 of up to 160 x 8", 12, lut_ram(160, 8)),
         Item(f"512 x {SPEC.stream.words}: engine words", 1, block_ram(BEAT, SPEC.stream.words)),
+        Item(f"512 x {SPEC.stream.words_from}: words of two other units", 2, lut_ram(BEAT, SPEC.stream.words_from)),
+        Item(f"512 x {SPEC.stream.moments_from}: their sums", 2, lut_ram(BEAT, SPEC.stream.moments_from)),
         Item(f"512 x {SPEC.stream.tiles}: tiles, results", 2, block_ram(BEAT, SPEC.stream.tiles)),
         Item(f"512 x {SPEC.stream.commands}: engine commands", 1, lut_ram(BEAT, SPEC.stream.commands)),
     ]
@@ -241,6 +254,7 @@ STAGES = {
     "SoftmaxScan": softmax_scan,
     "SoftmaxExponentiate": softmax_exponentiate,
     "NormAccumulate": norm_accumulate,
+    "NormMoments": norm_moments,
     "NormApply": norm_apply,
     "streams": streams,
 }
