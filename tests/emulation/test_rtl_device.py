@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from tests.random_encoder import encoder_config, random_quantized
 
+import bertile.devices.launch
 import bertile.devices.rtl as rtl
 from bertile.config.spec import load_spec
 from bertile.config.target import load_target
-from bertile.devices.launch import encode_launch
+from bertile.devices.launch import encode_launches
 from bertile.devices.registry import DeviceOptions, open_device
 from bertile.devices.rtl import RtlEncoder, layer_commands, timing_of
 from bertile.errors import BertileError, DeviceError
@@ -111,13 +112,13 @@ def test_refused_launch_leaves_the_engine_usable(monkeypatch):
     pair = Pair("heads of 32")
     device = RtlEncoder(pair.packed)
 
-    def broken(packed, launch, trace):
-        table = encode_launch(packed, launch, trace).copy()
+    def broken(packed, launch, trace, units):
+        table = encode_launches(packed, launch, trace, units)[0].copy()
         table[0, 0] ^= 1
-        return table
+        return [table]
 
     with monkeypatch.context() as patch:
-        patch.setattr(rtl, "encode_launch", broken)
+        patch.setattr(bertile.devices.launch, "encode_launches", broken)
         with pytest.raises(DeviceError, match=r"error digest$"):
             device.run(pair.sequences([5]))
     pair.check(device, [5])
