@@ -32,7 +32,7 @@ from bertile.runtime.card import (
     EMULATED_SECONDS,
     IMAGES,
     CardLock,
-    check_answer,
+    check_answers,
     empty_launch,
     lock_path,
 )
@@ -126,7 +126,7 @@ class BertileEncoder(pynq.DefaultIP):
         if ended is not None:
             with card_errors(self.instance):
                 ended._future.result()
-            check_answer(self.fetch(STATUS, BEAT).tobytes(), self.instance)
+            check_answers({self.instance: self.fetch(STATUS, BEAT).tobytes()})
 
     def probe(self, seconds: float) -> None:
         """Run an empty program: kernel and engine answer with their spec. Raises DeviceError for another one."""
