@@ -83,10 +83,10 @@ class StreamBase {
   std::string Waiting() const;  // "name (empty)", "name (full)" or ""
   bool reader_waits() const { return reader_waits_.load() || polled_.load(); }
   bool empty() const { return written_.load(std::memory_order_acquire) == read_.load(std::memory_order_relaxed); }
+  bool full() const { return written_.load(std::memory_order_relaxed) - read_.load(std::memory_order_acquire) >= depth_; }
   void SetPolled(bool polled) { polled_.store(polled); }
   // Timed: cycles that an entry, or the room for one, takes besides the latency of the stage.
   void SetCrossing(uint64_t cycles) { crossing_ = cycles; }
-  bool full() const { return written_.load(std::memory_order_relaxed) - read_.load(std::memory_order_acquire) >= depth_; }
 
  protected:
   void Wait(bool for_data);

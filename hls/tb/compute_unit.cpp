@@ -122,7 +122,9 @@ struct LateWords {
     for (int i = 0; i < 1 + kPeers; ++i) {
       Stream<Beat>& source = *sources[i];
       Stream<Beat>& target = *targets[i];
-      kernels.Launch("HoldWords", [&source, &target, &encoders_done, this] { HoldWords(source, target, encoders_done, engine_done); });
+      kernels.Launch("HoldWords", [&source, &target, &encoders_done, this] {
+        HoldWords(source, target, encoders_done, engine_done);
+      });
     }
   }
   EngineStreams StreamsOf(Links& links) { return {links.commands, links.tiles, words, from_0, from_1, links.results}; }

@@ -8,6 +8,8 @@
 
 namespace bertile {
 
+// The buffers that a host gives the encoder kernel of a unit, in the order of its parameters. Python fills it, too
+// (bertile.devices.launch).
 struct ComputeUnitMemory {
   const Beat* program;
   const Beat* weights;

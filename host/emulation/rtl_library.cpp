@@ -18,17 +18,6 @@ struct BertileTiming {
   const uint64_t* stage_latencies;
 };
 
-// The buffers a host gives the kernel of one unit.
-struct BertileBuffers {
-  const uint8_t* program;
-  const uint8_t* weights;
-  const uint8_t* parameters;
-  const uint8_t* launch;
-  const int8_t* input;
-  int8_t* output;
-  uint8_t* status;
-};
-
 // file: null for none.
 struct BertileWaves {
   const char* file;
@@ -47,22 +36,14 @@ void bertile_rtl_stop(void* device) { static_cast<bertile::RtlEngine*>(device)->
 
 // Devices and buffers of one unit, or of all that run the launch together; `counts`, too. `cycles`: of the launch.
 // Returns 0, or 1 with the reason in `error`; the engines then are in an unknown state, and are to be closed.
-int bertile_rtl_launch(void* const* devices, const BertileBuffers* buffers, size_t units, const BertileTiming* timing,
-                       const BertileWaves* waves, double deadlock_seconds, uint64_t* cycles,
-                       bertile::EngineCounts* counts, char* error, size_t error_bytes) {
+int bertile_rtl_launch(void* const* devices, const bertile::ComputeUnitMemory* buffers, size_t units,
+                       const BertileTiming* timing, const BertileWaves* waves, double deadlock_seconds,
+                       uint64_t* cycles, bertile::EngineCounts* counts, char* error, size_t error_bytes) {
   using namespace bertile;
   std::string why;
   try {
-    std::vector<ComputeUnitMemory> memory;
     std::vector<RtlEngine*> engines;
-    for (size_t unit = 0; unit < units; ++unit) {
-      const BertileBuffers& own = buffers[unit];
-      memory.push_back({reinterpret_cast<const Beat*>(own.program), reinterpret_cast<const Beat*>(own.weights),
-                        reinterpret_cast<const Beat*>(own.parameters), reinterpret_cast<const Beat*>(own.launch),
-                        reinterpret_cast<const Word*>(own.input), reinterpret_cast<Word*>(own.output),
-                        reinterpret_cast<Beat*>(own.status)});
-      engines.push_back(static_cast<RtlEngine*>(devices[unit]));
-    }
+    for (size_t unit = 0; unit < units; ++unit) engines.push_back(static_cast<RtlEngine*>(devices[unit]));
     TimingModel model;
     model.memory_latency = timing->memory_latency;
     model.memory_bytes_per_cycle = timing->memory_bytes_per_cycle;
@@ -74,7 +55,7 @@ int bertile_rtl_launch(void* const* devices, const BertileBuffers* buffers, size
     const ClockedEngines run = [&](const std::vector<EngineStreams>& streams) {
       RunEngines(engines, streams, link, record, counts);
     };
-    why = RunTimedComputeUnits(memory, run, model, timing->peer_crossing, deadlock_seconds, *cycles);
+    why = RunTimedComputeUnits({buffers, buffers + units}, run, model, timing->peer_crossing, deadlock_seconds, *cycles);
   } catch (const std::exception& exception) {
     why = exception.what();
   }

@@ -70,7 +70,7 @@ def test_a_program_of_another_unit_is_noticed():
     packed = pack_encoder(SHAPES["uneven"](), units=UNITS)
     swapped = [replace(v, unit=(1, 0, 2)[v.unit]) if v.units == UNITS else v for v in packed.variants]
     device = RtlEncoder(replace(packed, variants=tuple(swapped)), units=UNITS)
-    with pytest.raises(DeviceError, match="RTL emulation: "):
+    with pytest.raises(DeviceError, match=r"deadlock in cycle \d+: .*waiting: .*words_from_0 \(empty\)"):
         device.run(sequences_of(packed, [40]))
 
 
@@ -111,5 +111,5 @@ def test_documented_requests_are_as_fast_as_asked():
     one, three = (rows[0.75, 128]["cycles"] for rows in (alone, together))
     assert one >= 2.6 * three
     clock = target_clocks()[0] * 1e3
-    told = f"takes {one / clock:.2f} ms on one compute unit and {three / clock:.2f} ms on three"
+    told = f"projected to take {one / clock:.2f} ms on one compute unit and {three / clock:.2f} ms on three"
     assert told in " ".join((ROOT / "README.md").read_text().split())

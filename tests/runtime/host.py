@@ -46,22 +46,27 @@ def outcome(future) -> str:
         return str(error)
 
 
+def submit_by_two(encoder: Encoder, ids: list[np.ndarray]) -> list[Future]:
+    """Requests submitted by two threads at once; their futures in order."""
+    futures: dict[int, Future] = {}
+
+    def submit(first: int) -> None:
+        for index in range(first, len(ids), 2):
+            futures[index] = encoder.submit_tokens([ids[index]])
+
+    threads = [threading.Thread(target=submit, args=(first,)) for first in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [futures[index] for index in range(len(ids))]
+
+
 def many(xclbin: Path, model: Path) -> dict:
     """1,000 requests, submitted by two threads at once."""
     with Encoder(xclbin, model) as encoder:
-        ids = requests(REQUESTS, encoder.packed.config.vocabulary)
-        futures: dict[int, object] = {}
-
-        def submit(first: int) -> None:
-            for index in range(first, REQUESTS, 2):
-                futures[index] = encoder.submit_tokens([ids[index]])
-
-        threads = [threading.Thread(target=submit, args=(first,)) for first in (0, 1)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        answers = [futures[index].result() for index in range(REQUESTS)]
+        futures = submit_by_two(encoder, requests(REQUESTS, encoder.packed.config.vocabulary))
+        answers = [future.result() for future in futures]
     units = Counter(answer.unit for answer in answers)
     return {"digests": [digest(answer.value) for answer in answers], "units": units}
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
-from tests.runtime.host import afterwards, digest, main, outcome, requests
+from tests.runtime.host import afterwards, digest, main, outcome, requests, submit_by_two
 
 from bertile.config.spec import load_spec
 from bertile.emulation.control import card_processes
@@ -53,23 +52,10 @@ def burst(xclbin: Path, model: Path) -> dict:
     """Lone requests, then many from two threads, then lone ones again."""
     with Encoder(xclbin, model) as encoder:
         ids = requests(BURST + 2 * LONE, encoder.packed.config.vocabulary, 130)
-        answers = {index: encoder.submit_tokens([ids[index]]).result() for index in range(LONE)}
-        futures: dict[int, object] = {}
-
-        def submit(first: int) -> None:
-            for index in range(LONE + first, LONE + BURST, 2):
-                futures[index] = encoder.submit_tokens([ids[index]])
-
-        threads = [threading.Thread(target=submit, args=(first,)) for first in (0, 1)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        answers |= {index: future.result() for index, future in futures.items()}
-        for index in range(LONE + BURST, 2 * LONE + BURST):
-            answers[index] = encoder.submit_tokens([ids[index]]).result()
-    ordered = [answers[index] for index in range(len(ids))]
-    return {"digests": [digest(answer.value) for answer in ordered], "units": [answer.unit for answer in ordered]}
+        answers = [encoder.submit_tokens([one]).result() for one in ids[:LONE]]
+        answers += [future.result() for future in submit_by_two(encoder, ids[LONE : LONE + BURST])]
+        answers += [encoder.submit_tokens([one]).result() for one in ids[LONE + BURST :]]
+    return {"digests": [digest(answer.value) for answer in answers], "units": [answer.unit for answer in answers]}
 
 
 def pressed(xclbin: Path, model: Path) -> dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,10 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.random_encoder import encoder_config, random_quantized
 
-from bertile.errors import CapacityError
+from bertile.config.spec import load_spec
+from bertile.errors import CapacityError, FormatError
 from bertile.pack.container import load_packed, save_packed
 from bertile.pack.deal import UNITS, Deal, Hand, arrange, deal, deal_freely, deal_hidden, pass_cycles, restore
 from bertile.pack.packer import pack_encoder, unpack_encoder
+from bertile.perf.estimate import estimate_cycles
+
+SPEC = load_spec()
 
 
 def assert_same(a: object, b: object) -> int:
@@ -107,6 +111,17 @@ def test_weights_are_stored_once():
     one, three = pack_encoder(model), pack_encoder(model, units=UNITS)
     assert three.weights.nbytes == one.weights.nbytes
     assert three.parameters.nbytes == one.parameters.nbytes
+
+
+def test_programs_that_wait_for_each_other_are_no_endless_estimate():
+    """A join of more words than the other unit sends: on a card a standstill, here one line."""
+    packed = pack_encoder(random_quantized(encoder_config(96, 112, 3), 9), units=UNITS)
+    assert estimate_cycles(packed, [40], units=UNITS).total > 0
+    program = packed.program.copy()
+    records = program.reshape(-1).view(SPEC.records["descriptor"].dtype)
+    records["peer_tiles_1"][np.flatnonzero(records["opcode"] == SPEC.opcode.join)[0]] += 1
+    with pytest.raises(FormatError, match="wait for words that none of them sends"):
+        estimate_cycles(replace(packed, program=program), [40], units=UNITS)
 
 
 @pytest.mark.parametrize(("hidden", "units", "said"), [(32, UNITS, "hidden 32 has 2 tiles"), (96, 2, "2 units")])

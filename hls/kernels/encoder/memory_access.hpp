@@ -101,15 +101,21 @@ Route_Command:
   }
 }
 
-// That the launch has begun: of several units that do not end, a host so finds one that never did. Then what the
-// sequencer says of the launch and the engine of its part. An error of the launch is older than the engine's.
-inline void WriteStatus(Stream<Status>& launch_status, Stream<WideWord>& engine_status, Beat* status) {
+// That the launch has begun: of several units that do not end, a host so finds one that never did.
+inline Beat BegunStatus() {
+#pragma HLS INLINE
   Status begun = {};
   begun.spec_digest = kSpecDigest;
   begun.error = kErrorRunning;
-  Beat first = {};
-  EncodeStatus(begun, first.byte);
-  status[0] = first;
+  Beat beat = {};
+  EncodeStatus(begun, beat.byte);
+  return beat;
+}
+
+// That the launch has begun; then what the sequencer says of it and the engine of its part. An error of the launch is
+// older than the engine's.
+inline void WriteStatus(Stream<Status>& launch_status, Stream<WideWord>& engine_status, Beat* status) {
+  status[0] = BegunStatus();
   BERTILE_DRAIN();
   BERTILE_MEMORY_REQUEST();
   Status result = launch_status.read();

@@ -21,9 +21,9 @@ struct EngineMemory {
   Word activation[2][kCapacityActivationWords];
   uint16_t row_scale[kCapacityProbabilitySlots][kWordTokens];
   TileBuffer tile[2];
-  uint32_t received;          // words of this unit since the launch began
-  uint32_t received_from[2];  // and of the two others
-  uint32_t error;     // engine_error: the first of the launch
+  uint32_t received;                              // words of this unit since the launch began
+  uint32_t received_from[kCooperationUnits - 1];  // and of the others
+  uint32_t error;                                  // engine_error: the first of the launch
 };
 
 // Scores and context keep their operands where a gemm keeps its tiles.

@@ -8,19 +8,12 @@
 #include <vector>
 
 #include "compute_unit.hpp"
+#include "encoder/memory_access.hpp"
 
 namespace bertile {
 
 inline bool IsCooperative(const ComputeUnitMemory& memory) {
   return (DecodeLaunch(memory.launch[0].byte).flags >> kLaunchFlagCooperative) & 1;
-}
-
-// What the kernel writes when it starts: here it starts with the last one, but a host looks at those that wait.
-inline void WriteBegun(const ComputeUnitMemory& memory) {
-  Status begun = {};
-  begun.spec_digest = kSpecDigest;
-  begun.error = kErrorRunning;
-  EncodeStatus(begun, memory.status[0].byte);
 }
 
 class Team {
@@ -30,9 +23,13 @@ class Team {
   std::string Launch(uint32_t unit, const ComputeUnitMemory& memory, Run run) {
     std::unique_lock<std::mutex> lock(mutex_);
     memory_[unit] = memory;
-    WriteBegun(memory);
+    memory.status[0] = BegunStatus();  // the kernel begins with the last unit, but a host looks at those that wait
     if (++arrived_ == kCooperationUnits) {
-      answer_ = run(memory_);
+      try {
+        answer_ = run(memory_);
+      } catch (const std::exception& exception) {  // the others wait for an answer, too
+        answer_ = exception.what();
+      }
       arrived_ = 0;
       ++launches_;
       all_here_.notify_all();

@@ -9,20 +9,13 @@ import numpy as np
 
 from bertile.config.spec import load_spec
 from bertile.devices.build import build_library
-from bertile.devices.launch import SharedLaunch, lay_out
+from bertile.devices.launch import Buffers, SharedLaunch, lay_out
 from bertile.errors import DeviceError
 from bertile.pack.packer import PackedModel
 
 SPEC = load_spec()
 # Longest stretch without a word moving on any stream before the simulation calls it a deadlock.
 DEADLOCK_SECONDS = 20.0
-
-
-class Buffers(ctypes.Structure):
-    """The buffers of a unit, as a host gives them to the kernel."""
-
-    _fields_ = [(name, ctypes.c_void_p) for name in ("program", "weights", "parameters", "launch", "input", "output",
-                                                     "status")]  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -58,13 +51,9 @@ class CsimEncoder:
         """
         launch = lay_out(sequences)
         shared = SharedLaunch(self.packed, launch, self.team)
-        images = [self.packed.program, self.packed.weights, self.packed.parameters]
-        buffers = (Buffers * self.team)()
-        for unit, arrays in enumerate(zip(shared.tables, shared.inputs, shared.outputs, shared.statuses, strict=True)):
-            buffers[unit] = Buffers(*(array.ctypes.data for array in (*images, *arrays)))
         error = ctypes.create_string_buffer(4096)
         failed = self.library.bertile_csim_launch(
-            buffers, self.team, int(self.late_words), DEADLOCK_SECONDS, error, len(error)
+            shared.buffers, self.team, int(self.late_words), DEADLOCK_SECONDS, error, len(error)
         )
         if failed:
             raise DeviceError(f"C-simulation: {error.value.decode()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,21 +146,32 @@ def check_status(status: bytes) -> np.void:
 
 def check_statuses(statuses: list[bytes], names: list[str] | None = None) -> list[np.void]:
     """The decoded status of every unit. Raises DeviceError that names the unit, one that refused before its peers."""
-    failures = []
+    records, failures = [], []
     for unit, status in enumerate(statuses):
         try:
-            check_status(status)
+            records.append(check_status(status))
         except DeviceError as error:
             is_peer = SPEC.records["status"].decode(status)[0]["error"] == SPEC.error.peer
             name = names[unit] if names else f"unit {unit + 1}"
             failures.append((is_peer, f"{name}: {error}" if len(statuses) > 1 else str(error)))
     if failures:
         raise DeviceError(min(failures)[1])
-    return [SPEC.records["status"].decode(status)[0] for status in statuses]
+    return records
+
+
+class Buffers(ctypes.Structure):
+    """ComputeUnitMemory of compute_unit.hpp: what a simulation of one unit is given."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_void_p) for name in ("program", "weights", "parameters", "launch", "input", "output", "status")
+    )
 
 
 class SharedLaunch:
-    """The buffers of a traced launch, those of each unit: tables, input and output words, status."""
+    """The buffers of a traced launch, those of each unit: tables, input and output words, status.
+
+    buffers: the same for a simulation, good as long as this object and the packed model are.
+    """
 
     def __init__(self, packed: PackedModel, launch: Launch, units: int):
         self.order = packed.feature_order()
@@ -169,6 +181,11 @@ class SharedLaunch:
         self.inputs = [np.ascontiguousarray(words[:, span]) for span in spans]
         self.outputs = [np.zeros((packed.config.layers, *words.shape), np.int8) for words in self.inputs]
         self.statuses = [np.zeros(SPEC.packet.beat_bytes, np.uint8) for _ in self.inputs]
+        images = (packed.program, packed.weights, packed.parameters)
+        own = zip(self.tables, self.inputs, self.outputs, self.statuses, strict=True)
+        self.buffers = (Buffers * units)(
+            *(Buffers(*(array.ctypes.data for array in (*images, *arrays))) for arrays in own)
+        )
 
     def result(self) -> np.ndarray:
         """Every layer's output: [layers, rows, hidden] int8. Raises DeviceError for what a unit reports."""

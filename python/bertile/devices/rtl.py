@@ -16,7 +16,7 @@ import numpy as np
 
 from bertile.config.spec import load_spec
 from bertile.config.target import load_target
-from bertile.devices.launch import SharedLaunch, lay_out
+from bertile.devices.launch import Buffers, SharedLaunch, lay_out
 from bertile.devices.verilate import build_library
 from bertile.errors import BertileError, DeviceError
 from bertile.pack.packer import PackedModel
@@ -27,7 +27,6 @@ OPCODE = SPEC.opcode
 # A standstill is found by counting cycles. This is for one the engine has no part in, or a model that does not return.
 DEADLOCK_SECONDS = 120.0
 POLL_SECONDS = 0.05  # for an interrupt
-BUFFERS = ("program", "weights", "parameters", "launch", "input", "output", "status")
 COUNTS = ("idle", "halt", "gemm", "scores", "context", "blocked", "commands", "tiles", "words", "words_from_0",
           "words_from_1", "results")  # fmt: skip
 PICOSECONDS = 1_000_000  # of a cycle at 1 MHz
@@ -46,12 +45,6 @@ class Timing(ctypes.Structure):
         ("stage_names", ctypes.POINTER(ctypes.c_char_p)),
         ("stage_latencies", ctypes.POINTER(ctypes.c_uint64)),
     )
-
-
-class Buffers(ctypes.Structure):
-    """BertileBuffers of rtl_library.cpp."""
-
-    _fields_ = tuple((name, ctypes.c_void_p) for name in BUFFERS)
 
 
 class WaveRange(ctypes.Structure):
@@ -195,11 +188,7 @@ class RtlEncoder:
         """Every layer's output, as `CsimEncoder.run`; counts cycles. Raises DeviceError."""
         launch = lay_out(sequences)
         shared = SharedLaunch(self.packed, launch, self.team)
-        images = [self.packed.program, self.packed.weights, self.packed.parameters]
-        buffers = (Buffers * self.team)()
-        for unit, arrays in enumerate(zip(shared.tables, shared.inputs, shared.outputs, shared.statuses, strict=True)):
-            buffers[unit] = Buffers(*(array.ctypes.data for array in (*images, *arrays)))
-        self.launch(buffers, self.take_waves(launch.row_blocks))
+        self.launch(shared.buffers, self.take_waves(launch.row_blocks))
         return shared.result()
 
     def take_waves(self, row_blocks: int) -> WaveRange:

@@ -15,6 +15,7 @@ import numpy as np
 
 from bertile.config.spec import load_spec
 from bertile.config.target import load_target
+from bertile.errors import FormatError
 from bertile.models.encoder import MATRICES
 from bertile.pack.packer import PackedModel, ProgramVariant
 from bertile.pack.program import NORM_FEATURES, decode_program
@@ -94,6 +95,10 @@ class Exchange:
         self.sums: list[list[float]] = [[] for _ in range(units)]  # of each unit, by LayerNorm: `Timeline.summed`
         # Of each unit: how many words it has shared in all, when the last of them are there, whether of a LayerNorm.
         self.shared: list[list[tuple[int, float, bool]]] = [[(0, 0.0, False)] for _ in range(units)]
+
+    def entries(self) -> int:
+        """How much is known: grows whenever a unit tells something."""
+        return sum(map(len, (*self.sums, *self.shared)))
 
 
 class ProgramWalk:
@@ -290,7 +295,8 @@ def estimate_cycles(
 ) -> CycleEstimate:
     """Estimate for one launch of sequences of `lengths` tokens, on one unit or on `units` together.
 
-    A higher clock makes memory slower, in cycles. Raises CapacityError for a file without programs for so many units.
+    A higher clock makes memory slower, in cycles. Raises CapacityError for a file without programs for so many units,
+    FormatError for programs that wait for each other for ever.
     """
     target = load_target()
     costs = Costs.of(target, megahertz or target["clock"]["megahertz"][0])
@@ -299,7 +305,10 @@ def estimate_cycles(
     walks = [ProgramWalk(packed, lengths, costs, variant, exchange) for variant in variants]
     running = [walk.walk() for walk in walks]
     while running:  # each as far as it can without the others
+        before = len(running), exchange.entries()
         running = [steps for steps in running if next(steps, running) is not running]
+        if (len(running), exchange.entries()) == before:
+            raise FormatError("the programs of the units wait for words that none of them sends")
     work = tuple(round(walk.busy) for walk in walks)
     return max((walk.estimate(work) for walk in walks), key=lambda estimate: estimate.total)
 
