@@ -46,13 +46,24 @@ def test_transfers_are_whole_row_blocks_both_ways():
 
 
 def test_one_request_takes_one_unit():
-    projection = project(1, 128, 768, 250, TARGET, lambda lengths: {(128,): Cycles(500_000, "rtl")}[tuple(lengths)])
+    case = Case(1, 1, 128, 0.0)
+    projection = project(case, 768, 250, TARGET, lambda lengths: {(128,): Cycles(500_000, "rtl")}[tuple(lengths)])
     assert projection.compute_ms == pytest.approx(2.0)
     assert projection.transfer_ms == pytest.approx(196_608 / 8e6 + 0.014)
     assert projection.round_trip_ms == pytest.approx(0.040)
     assert projection.latency_ms == pytest.approx(2.0 + 0.024576 + 0.014 + 0.040)
     assert (projection.cycles, projection.launches, projection.units) == (500_000, 1, 1)
     assert projection.cycles_from == "rtl"
+
+
+def test_units_that_share_a_request_move_the_same_bytes_in_more_transfers():
+    alone, shared = (
+        project(Case(1, 1, 128, 0.0, together), 768, 300, TARGET, lambda _: Cycles(300_000, "rtl"))
+        for together in (False, True)
+    )
+    assert (alone.units, shared.units, shared.launches, shared.together) == (1, 3, 1, True)
+    assert shared.transfer_ms - alone.transfer_ms == pytest.approx(4 * 0.007)
+    assert (shared.compute_ms, shared.round_trip_ms) == (alone.compute_ms, alone.round_trip_ms)
 
 
 def test_a_batch_shares_launches_while_they_fit():
@@ -63,7 +74,7 @@ def test_a_batch_shares_launches_while_they_fit():
         asked.append(lengths)
         return Cycles(1000 * sum(lengths), "rtl")
 
-    short, long = (project(8, tokens, 768, 300, TARGET, cycles_of) for tokens in (128, 384))
+    short, long = (project(Case(1, 8, tokens, 0.0), 768, 300, TARGET, cycles_of) for tokens in (128, 384))
     assert asked == [[128, 128, 128], [384], [384], [384]]
     assert (short.launches, long.launches) == (1, 3)
     assert (short.cycles, long.cycles) == (384_000, 1_152_000)
@@ -73,12 +84,13 @@ def test_a_batch_shares_launches_while_they_fit():
 
 def test_a_sum_with_one_estimate_is_an_estimate():
     sources = iter(("rtl", "estimate", "rtl"))
-    projection = project(8, 384, 64, 300, TARGET, lambda lengths: Cycles(1, next(sources)))
+    projection = project(Case(1, 8, 384, 0.0), 64, 300, TARGET, lambda lengths: Cycles(1, next(sources)))
     assert projection.cycles_from == "estimate"
 
 
 def test_a_lower_clock_is_slower_by_computing_alone():
-    fast, slow = (project(1, 128, 768, clock, TARGET, lambda _: Cycles(300_000, "rtl")) for clock in (300, 250))
+    case = Case(1, 1, 128, 0.0)
+    fast, slow = (project(case, 768, clock, TARGET, lambda _: Cycles(300_000, "rtl")) for clock in (300, 250))
     assert slow.latency_ms - fast.latency_ms == pytest.approx(1.2 - 1.0)
 
 
@@ -90,16 +102,19 @@ def test_counted_cycles_are_those_on_file_and_only_for_this_accelerator(tmp_path
     results = json.loads(card.COUNTED.read_text())
     results |= {"spec_digest": load_spec().digest, "target": load_target()}
     launch = results["studies"][0]["launches"][0]
-    assert read()["bert-base", 1, 0.0, tuple(launch["tokens"])] == launch["cycles"]
-    assert len(read()) == sum(len(study["launches"]) for study in results["studies"])
+    assert read()["bert-base", 1, 0.0, 1, tuple(launch["tokens"])] == launch["cycles"]
+    shared = next(run for run in results["teams"] if run["units"] == 3)
+    assert read()["bert-base", 12, shared["sparsity"], 3, tuple(shared["tokens"])] == shared["cycles"]
+    alone = sum(len(study["launches"]) for study in results["studies"])
+    assert len(read()) == alone + sum(run["units"] == 3 for run in results["teams"])
     assert read(spec_digest="0" * 64) == {}
     assert read(target=load_target() | {"ddr": load_target()["ddr"] | {"latency_ns": 999}}) == {}
     assert card.counted_cycles(tmp_path / "missing.json") == {}
 
 
 def test_every_projected_row_says_what_it_is(monkeypatch):
-    monkeypatch.setattr(card, "counted_cycles", lambda: {("bert-tiny", 1, 0.5, (32,)): 12_345})
-    plan = Plan("bert-tiny", (), (Case(1, 1, 32, 0.5), Case(1, 1, 64, 0.5)), 1, 0.01, 2)
+    monkeypatch.setattr(card, "counted_cycles", lambda: {("bert-tiny", 1, 0.5, 3, (32,)): 12_345})
+    plan = Plan("bert-tiny", (), (Case(1, 1, 32, 0.5, True), Case(1, 1, 32, 0.5)), 1, 0.01, 2)
     found = card.card_rows(plan, lambda text, steps: None)
     clocks = load_target()["clock"]["megahertz"]
     assert [row.details["megahertz"] for row in found] == clocks * 2
@@ -110,6 +125,10 @@ def test_every_projected_row_says_what_it_is(monkeypatch):
     assert {row.details["cycles"] for row in counted} == {12_345}
     assert all("counted with the RTL engine" in row.source for row in counted)
     assert all("estimated" in row.source for row in estimated)
+    assert [row.device for row in (counted[0], estimated[0])] == [
+        "Alveo U200, 3 compute units on each request", "Alveo U200, 1 compute unit",
+    ]  # fmt: skip
+    assert estimated[0].details["cycles"] > 1000
 
 
 # Statistics and rounds.
@@ -300,17 +319,30 @@ def test_plans_measure_pruned_beside_unpruned(plan):
     assert pruned
     assert all(replace(case, sparsity=0.0) in plan.cpu for case in pruned)
     assert {case.sparsity for case in plan.card} == {0.0, 0.5, 0.75, 0.9}
+    lone = {case for case in plan.card if case.batch == 1 and not case.together}
+    assert {replace(case, together=False) for case in plan.card if case.together} == lone
     assert len(set(plan.cpu)) == len(plan.cpu)
 
 
 def small_results() -> dict:
     def measured(runtime: str, sparsity: float, latency: float) -> dict:
-        details = {"layers": 1, "runtime": runtime, "p10_ms": latency, "p90_ms": 1.5 * latency, "used_by_others": 0.5}
+        details = {
+            "layers": 1,
+            "runtime": runtime,
+            "threads": 2,
+            "p10_ms": latency,
+            "p90_ms": 1.5 * latency,
+            "used_by_others": 0.5,
+        }
         return replace(ROW, sparsity=sparsity, latency_ms=latency, details=details).as_dict()
 
-    card_row = replace(ROW, kind="projected", sparsity=0.9, batch=8, details={"layers": 1, "megahertz": 300})
+    def projected(batch: int, together: bool) -> dict:
+        details = {"layers": 1, "megahertz": 300, "together": together}
+        return replace(ROW, kind="projected", sparsity=0.9, batch=batch, details=details).as_dict()
+
+    card_rows = [projected(1, True), projected(8, False)]
     return {
-        "rows": [measured("Y", 0.75, 3.0), measured("X", 0.0, 2.0), card_row.as_dict(), published_rows()[0].as_dict()],
+        "rows": [measured("Y", 0.75, 3.0), measured("X", 0.0, 2.0), *card_rows, published_rows()[0].as_dict()],
         "shape": "bert-base",
         "machine": {"processor": "a CPU", "threads": 2},
         "clocks_megahertz": [300],
@@ -325,15 +357,25 @@ def test_the_table_puts_every_latency_in_its_place():
         ("X", [2.0, None]),
         ("Y, 75% zeros", [3.0, None]),
         ("U200, 90% sparse, 300 MHz", [None, 2.5]),
+        ("U200 shared, 90% sparse, 300 MHz", [2.5, None]),
     ]
-    assert [line.spread for line in table.lines] == [0.5, 0.5, None]
+    assert [line.spread for line in table.lines] == [0.5, 0.5, None, None]
+
+
+def test_a_board_stands_beside_the_runtimes_of_a_cpu():
+    details = {"layers": 1, "together": True, "p10_ms": 2.0, "p90_ms": 3.0}
+    results = small_results()
+    results["rows"].append(replace(ROW, sparsity=0.9, latency_ms=1.5, details=details).as_dict())
+    line = next(line for line in pivot(results).lines if line.cells[0] == 1.5)
+    assert (line.system, line.kind) == ("U200 shared, 90% sparse", "measured")
+    assert [label for label, _ in report.bars(report.headline(results)[1])][-1] == "U200, three units, 90% sparse"
 
 
 def test_projections_stand_under_their_title():
     titles = [(title, [line.system for line in lines]) for title, lines in sections(pivot(small_results()))]
     assert titles == [
         ("1 layer, measured here", ["X", "Y, 75% zeros"]),
-        ("1 layer, projected, no board", ["U200, 90% sparse, 300 MHz"]),
+        ("1 layer, projected, no board", ["U200, 90% sparse, 300 MHz", "U200 shared, 90% sparse, 300 MHz"]),
     ]
 
 

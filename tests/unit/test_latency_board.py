@@ -46,7 +46,7 @@ def test_a_batch_is_spread_over_the_units_and_timed_as_a_whole():
 def test_a_row_says_where_it_was_measured():
     row = board.measured_row("bert-base", Case(12, 8, 128, 0.75), INFO, [float(n) for n in range(1, 100)])
     assert (row.kind, row.latency_ms, row.tokens, row.batch, row.sparsity) == ("measured", 50.0, 128, 8, 0.75)
-    assert row.details == {"layers": 12, "p10_ms": 10.0, "p90_ms": 90.0, "runs": 99}
+    assert row.details == {"layers": 12, "together": False, "p10_ms": 10.0, "p90_ms": 90.0, "runs": 99}
     assert "0000:03:00.1" in row.source
 
 

@@ -78,7 +78,7 @@ def test_another_run_in_the_way(source, data, tmp_path, monkeypatch):
         with pytest.raises(Stop):
             run_job(job)
     other = make_job(source(), tmp_path / "model", data, {"learning_rate": 2e-3})
-    with pytest.raises(BertileError, match=r"holds an unfinished run with another options; .*--restart"):
+    with pytest.raises(BertileError, match=r"holds an unfinished run with different options; .*--restart"):
         run_job(other)
     lines: list[str] = []
     run_job(replace(other, restart=True), say=lines.append)

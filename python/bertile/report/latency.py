@@ -17,6 +17,7 @@ from bertile.config.paths import ROOT
 from bertile.perf.latency.table import (
     encoder_rows,
     milliseconds,
+    on_card,
     ordered,
     pivot,
     published_figure,
@@ -30,9 +31,10 @@ from bertile.report.picture import save_picture
 SOURCE = ROOT / "docs" / "results" / "latency.json"
 TARGET = ROOT / "docs" / "latency.md"
 PICTURE = ROOT / "docs" / "images" / "latency.png"
-COLOURS = {"measured": "#1f5f8b", "projected": "#c0392b", "published": "#7f8c8d"}
-MARKERS = {"measured": "o", "projected": "D", "published": "s"}
-STYLES = {"measured": "-", "projected": "--", "published": ""}
+COLOURS = {"measured": "#1f5f8b", "projected": "#c0392b", "shared": "#8e44ad", "published": "#7f8c8d"}
+MARKERS = {"measured": "o", "projected": "D", "shared": "D", "published": "s"}
+STYLES = {"measured": "-", "projected": "--", "shared": "--", "published": ""}
+HOLLOW = ("projected", "shared")
 HEADLINE_TOKENS = 128
 
 
@@ -43,7 +45,7 @@ def headline(results: dict) -> tuple[dict, list[dict]]:
     lengths = {row["tokens"] for row in own}
     tokens = HEADLINE_TOKENS if HEADLINE_TOKENS in lengths else max(lengths)
     request = {"layers": layers, "batch": 1, "tokens": tokens}
-    rows = [row for row in select(own, **request) if row["kind"] == "projected" or not row["sparsity"]]
+    rows = [row for row in select(own, **request) if on_card(row) or not row["sparsity"]]
     if results["shape"] == "bert-base":
         # Published for about as many tokens; others have no place on this axis.
         near = [row for row in select(results["rows"], kind="published", layers=layers, batch=1) if row["latency_ms"]]
@@ -55,17 +57,22 @@ def density_text(sparsity: float) -> str:
     return f"{sparsity:.0%} sparse" if sparsity else "dense"
 
 
+def look_of(row: dict) -> str:
+    """How a row is drawn: by how it is known, and a request that three units share apart from one on a unit."""
+    return "shared" if row.get("together") else row["kind"]
+
+
 def bars(rows: list[dict]) -> list[tuple[str, list[dict]]]:
     """(label, rows) of each line of the left picture; projections for all clocks share one."""
     lines: dict[str, list[dict]] = {}
     for row in rows:
-        if row["kind"] == "measured":
-            label = f"{row['runtime']}, {row['threads']} threads"
-        elif row["kind"] == "projected":
-            label = f"U200, one unit, {density_text(row['sparsity'])}"
-        else:
+        if row["kind"] == "published":
             label = row["device"] + (f", {row['sparsity']:.0%} sparse" if row["sparsity"] else "")
             label += "*" if "note" in row else ""
+        elif on_card(row):
+            label = f"U200, {'three units' if row['together'] else 'one unit'}, {density_text(row['sparsity'])}"
+        else:
+            label = f"{row['runtime']}, {row['threads']} threads"
         lines.setdefault(label, []).append(row)
     # A star: see the note in the table of published numbers.
     return sorted(lines.items(), key=lambda line: -min(row["latency_ms"] for row in line[1]))
@@ -76,13 +83,13 @@ def draw_one_request(axis: plt.Axes, results: dict) -> None:
     request, rows = headline(results)
     lines = bars(rows)
     for place, (_, group) in enumerate(lines):
-        kind, values = group[0]["kind"], [row["latency_ms"] for row in group]
-        style = {"color": COLOURS[kind], "marker": MARKERS[kind], "linestyle": STYLES[kind], "markersize": 8}
-        spread = [group[0]["p10_ms"], group[0]["p90_ms"]] if kind == "measured" else []
-        axis.plot(spread, [place] * len(spread), color=COLOURS[kind], linewidth=5, alpha=0.3)
-        axis.plot(values, [place] * len(values), markerfacecolor="white" if kind == "projected" else None, **style)
+        look, values = look_of(group[0]), [row["latency_ms"] for row in group]
+        style = {"color": COLOURS[look], "marker": MARKERS[look], "linestyle": STYLES[look], "markersize": 8}
+        spread = [group[0]["p10_ms"], group[0]["p90_ms"]] if look == "measured" else []
+        axis.plot(spread, [place] * len(spread), color=COLOURS[look], linewidth=5, alpha=0.3)
+        axis.plot(values, [place] * len(values), markerfacecolor="white" if look in HOLLOW else None, **style)
         axis.annotate(" / ".join(map(milliseconds, values)), (max([*values, *spread]), place), xytext=(9, 0),
-                      textcoords="offset points", va="center", fontsize=8, color=COLOURS[kind])  # fmt: skip
+                      textcoords="offset points", va="center", fontsize=8, color=COLOURS[look])  # fmt: skip
     axis.set_yticks(range(len(lines)), [label for label, _ in lines], fontsize=8.5)
     low, high = (edge([row["latency_ms"] for row in rows]) for edge in (min, max))
     logarithmic(axis, "x")
@@ -97,12 +104,13 @@ def legend_handles(results: dict) -> list[Line2D]:
     texts = {
         "measured": "measured on this CPU (bar: 10 to 90 % of the runs)",
         "projected": f"projected at {clocks} MHz, not measured on a board",
+        "shared": "the same, three units sharing the request",
         "published": "published by others, on other systems (*: extrapolated)",
     }
     return [
-        Line2D([], [], color=COLOURS[kind], marker=MARKERS[kind], label=text, linestyle=STYLES[kind],
-               markerfacecolor="white" if kind == "projected" else None)
-        for kind, text in texts.items()
+        Line2D([], [], color=COLOURS[look], marker=MARKERS[look], label=text, linestyle=STYLES[look],
+               markerfacecolor="white" if look in HOLLOW else None)
+        for look, text in texts.items()
     ]  # fmt: skip
 
 
@@ -110,23 +118,25 @@ def draw_lengths(axis: plt.Axes, results: dict) -> None:
     """Latency against tokens at batch 1: a line a runtime, a line a sparsity of the card at the first clock."""
     request, _ = headline(results)
     own = select(results["rows"], layers=request["layers"], batch=1)
-    measured = [row for row in select(own, kind="measured") if not row["sparsity"]]
+    measured = [row for row in own if not on_card(row) and row["kind"] == "measured" and not row["sparsity"]]
     first = select(own, kind="projected", megahertz=results["clocks_megahertz"][0])
     names = ordered(row["runtime"] for row in measured)
     groups = [(name, "measured", select(measured, runtime=name)) for name in names]
     groups += [
-        (f"U200, {density_text(share)}", "projected", select(first, sparsity=share))
+        (f"U200{', three units' * (look == 'shared')}, {density_text(share)}", look, rows)
         for share in ordered(row["sparsity"] for row in first)
+        for look in HOLLOW
+        if (rows := [row for row in select(first, sparsity=share) if look_of(row) == look])
     ]
-    for number, (name, kind, rows) in enumerate(groups):
+    for number, (name, look, rows) in enumerate(groups):
         rows = sorted(rows, key=lambda row: row["tokens"])
         axis.plot(
-            [row["tokens"] for row in rows], [row["latency_ms"] for row in rows], color=COLOURS[kind],
-            marker=MARKERS[kind], linestyle=STYLES[kind], markersize=6,
-            markerfacecolor="white" if kind == "projected" else None, alpha=1 - 0.12 * (number % 4),
+            [row["tokens"] for row in rows], [row["latency_ms"] for row in rows], color=COLOURS[look],
+            marker=MARKERS[look], linestyle=STYLES[look], markersize=6,
+            markerfacecolor="white" if look in HOLLOW else None, alpha=1 - 0.12 * (number % 4),
         )  # fmt: skip
         axis.annotate(name, (rows[-1]["tokens"], rows[-1]["latency_ms"]), xytext=(8, 0), textcoords="offset points",
-                      va="center", fontsize=8, color=COLOURS[kind])  # fmt: skip
+                      va="center", fontsize=8, color=COLOURS[look])  # fmt: skip
     lengths = sorted({row["tokens"] for row in measured + first})
     logarithmic(axis, "y")
     axis.set_xscale("log")
@@ -171,7 +181,7 @@ def logarithmic(axis: plt.Axes, name: str) -> None:
 def zeros_lines(results: dict) -> list[str]:
     """Whether the CPU runtimes profit from zeros: pruned beside unpruned, where both were measured."""
     lines = ["| layers | runtime | unpruned, ms | pruned, ms | pruned / unpruned |", "|---|---|---|---|---|"]
-    measured = select(encoder_rows(results), kind="measured")
+    measured = [row for row in encoder_rows(results) if not on_card(row)]
     for row in (row for row in measured if row["sparsity"]):
         same = {name: row[name] for name in ("layers", "batch", "tokens", "runtime")}
         dense = select(measured, **same, sparsity=0.0)[0]["latency_ms"]
@@ -186,7 +196,7 @@ def zeros_lines(results: dict) -> list[str]:
 def runtime_lines(results: dict) -> list[str]:
     """What each runtime is, how it was set, and how near its output is to PyTorch's."""
     lines = ["| runtime | version | settings | cosine, mean | worst token |", "|---|---|---|---|---|"]
-    measured = select(encoder_rows(results), kind="measured")
+    measured = [row for row in encoder_rows(results) if not on_card(row)]
     for name in ordered(row["runtime"] for row in measured):
         rows = select(measured, runtime=name)
         settings = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in rows[0]["settings"].items())
@@ -200,15 +210,17 @@ def cycle_lines(results: dict) -> list[str]:
     """What a projection is made of, for one request at the first clock."""
     request, _ = headline(results)
     lines = [
-        "| layers | sparsity | cycles | from | computing, ms | PCIe, ms | starting and seeing the end, ms | sum, ms |",
-        "|---|---|---|---|---|---|---|---|",
+        "| layers | units | sparsity | cycles | from | computing, ms | PCIe, ms | starting and seeing the end, ms | "
+        "sum, ms |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     clock = results["clocks_megahertz"][0]
     for row in select(encoder_rows(results), kind="projected", megahertz=clock, batch=1, tokens=request["tokens"]):
         counted = "RTL engine, counted" if row["cycles_from"] == "rtl" else "estimate"
         lines.append(
-            f"| {row['layers']} | {row['sparsity']:.0%} | {row['cycles']:,} | {counted} | {row['compute_ms']:.3f} | "
-            f"{row['transfer_ms']:.3f} | {row['round_trip_ms']:.3f} | {row['latency_ms']:.3f} |"
+            f"| {row['layers']} | {row['units']} | {row['sparsity']:.0%} | {row['cycles']:,} | {counted} | "
+            f"{row['compute_ms']:.3f} | {row['transfer_ms']:.3f} | {row['round_trip_ms']:.3f} | "
+            f"{row['latency_ms']:.3f} |"
         )
     return lines
 
@@ -280,7 +292,8 @@ def projection_lines(results: dict) -> list[str]:
         f"{pcie['gigabytes_per_second']} GB/s over PCIe, {pcie['transfer_us']} us for a transfer,",
         f"{pcie['round_trip_us']} us to start a launch and to see its end. Nothing overlaps with anything. Requests",
         "of a batch are shared out among three units, which work at once; requests on one unit share launches of up to",
-        "512 tokens, one launch after the other, and the fullest unit counts. One request uses one unit.",
+        "512 tokens, one launch after the other, and the fullest unit counts. One request uses one unit, or all three",
+        "([shared](architecture.md#one-request-on-three-units)): then each gets and gives its part of the words.",
         "",
         f"One request at {results['clocks_megahertz'][0]} MHz:",
         "",
@@ -310,7 +323,8 @@ def render(results: dict) -> str:
         "",
         f"Milliseconds, {results['shape']}, seeded random weights pruned in one shot (1x16). A column is batch x",
         "tokens: the time until all requests of the batch are answered. Measured: median; spread: from 10 to 90 % of",
-        "the runs, as a share of the median, in the widest column.",
+        "the runs, as a share of the median, in the widest column. U200: a request runs on one unit; shared: on all",
+        "three.",
         "",
         *disturbed_lines(results),
         *main_table(results),

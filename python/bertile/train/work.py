@@ -77,6 +77,6 @@ def _check_same(work: Path, before: dict, now: dict) -> None:
     different = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if different:
         raise BertileError(
-            f"{work} holds an unfinished run with another {', '.join(different)}; "
+            f"{work} holds an unfinished run with different {', '.join(different)}; "
             "finish it with its own command, or give --restart to discard it"
         )

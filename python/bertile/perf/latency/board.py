@@ -58,14 +58,20 @@ def measured_row(shape: str, case: Case, info, times: list[float]) -> Row:
     low, *_, high = statistics.quantiles(times, n=10)
     return Row(
         what=layers_text(shape, case.layers),
-        device=f"{info.name}, {len(info.units)} compute units",
+        device=f"{info.name}, {len(info.units)} compute units{' on each request' * case.together}",
         tokens=case.tokens,
         batch=case.batch,
         sparsity=case.sparsity,
         latency_ms=statistics.median(times),
         kind="measured",
         source=f"measured on the board at {info.address} with {info.xclbin.name}, host included but embedding",
-        details={"layers": case.layers, "p10_ms": low, "p90_ms": high, "runs": len(times)},
+        details={
+            "layers": case.layers,
+            "together": case.together,
+            "p10_ms": low,
+            "p90_ms": high,
+            "runs": len(times),
+        },
     )
 
 
@@ -83,11 +89,12 @@ def board_rows(plan: Plan, xclbin: Path, advance: Advance) -> list[Row]:
         text = f"the card, {layers_text(plan.shape, layers)}, {sparsity:.0%} sparse"
         advance(text, 0)
         packed = pack(plan.shape, layers, sparsity)
-        device = XrtEncoder(packed, xclbin)
-        try:
-            for case in cases:
-                rows.append(measured_row(plan.shape, case, device.card.info, time_requests(device, packed, case)))
-        finally:
-            device.close()
+        for together, alike in groupby(cases, lambda case: case.together):
+            device = XrtEncoder(packed, xclbin, together=together)
+            try:
+                for case in alike:
+                    rows.append(measured_row(plan.shape, case, device.card.info, time_requests(device, packed, case)))
+            finally:
+                device.close()
         advance(text, 1)
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from bertile.config.paths import ROOT
 from bertile.config.spec import load_spec
 from bertile.config.target import load_target, target_clocks
 from bertile.models.load import load_model
+from bertile.pack.deal import UNITS
 from bertile.pack.packer import PackedModel
 from bertile.perf.estimate import estimate_cycles
 from bertile.perf.latency.board import board_rows, find_board
@@ -26,11 +28,14 @@ from bertile.workflow import pack_model
 COUNTED = ROOT / "docs" / "results" / "rtl.json"
 SAME_TARGET = ("ddr", "latency", "link")  # what the counted cycles depend on
 SOURCES = {"rtl": "cycles counted with the RTL engine in simulation", "estimate": "cycles estimated (perf/estimate.py)"}
-Counts = dict[tuple[str, int, float, tuple[int, ...]], int]
+Counts = dict[tuple[str, int, float, int, tuple[int, ...]], int]
 
 
 def counted_cycles(file: Path = COUNTED) -> Counts:
-    """Cycles by (shape, layers, sparsity, lengths), counted in simulation; none if the accelerator is another now."""
+    """Cycles by (shape, layers, sparsity, units, lengths), counted in simulation.
+
+    units: that a launch ran on. None if the accelerator is another now.
+    """
     if not file.is_file():
         return {}
     results, target = json.loads(file.read_text(encoding="utf-8")), load_target()
@@ -38,35 +43,38 @@ def counted_cycles(file: Path = COUNTED) -> Counts:
     same = all(then[part].get(name) == value for part in SAME_TARGET for name, value in target[part].items())
     if results["spec_digest"] != load_spec().digest or not same:
         return {}
+    runs = [(study, 1, launch) for study in results["studies"] for launch in study["launches"]]
+    runs += [(run, run["units"], run) for run in results["teams"] if run["units"] > 1]
     return {
-        (study["shape"], study["layers"], study["sparsity"], tuple(launch["tokens"])): launch["cycles"]
-        for study in results["studies"]
-        for launch in study["launches"]
+        (model["shape"], model["layers"], model["sparsity"], units, tuple(launch["tokens"])): launch["cycles"]
+        for model, units, launch in runs
     }
 
 
 def pack(shape: str, layers: int, sparsity: float) -> PackedModel:
-    """The bench's model, quantized and packed."""
+    """The bench's model, quantized and packed for both modes of the card."""
     with tempfile.TemporaryDirectory() as name:
         folder = str(Path(name) / "model")
         save_pruned(pruned_model(shape, layers, sparsity), folder)
-        return pack_model(load_model(folder), folder)
+        return pack_model(load_model(folder), folder, units=UNITS)
 
 
-def cycle_counter(shape: str, layers: int, sparsity: float, counts: Counts) -> Callable[[list[int]], Cycles]:
-    """Cycles of a launch: counted ones where there are any, else estimated; the model is packed when first needed.
+def cycle_counter(shape: str, layers: int, sparsity: float, counts: Counts) -> Callable[[int, list[int]], Cycles]:
+    """Cycles of a launch on so many units: counted ones where there are any, else estimated.
+
+    The model is packed when first needed.
 
     Both take memory to be as slow, in cycles, as at the target's first clock: a little too slow at a lower one.
     """
     packed: PackedModel | None = None
 
-    def cycles_of(lengths: list[int]) -> Cycles:
+    def cycles_of(units: int, lengths: list[int]) -> Cycles:
         nonlocal packed
-        counted = counts.get((shape, layers, sparsity, tuple(lengths)))
+        counted = counts.get((shape, layers, sparsity, units, tuple(lengths)))
         if counted is not None:
             return Cycles(counted, "rtl")
         packed = packed or pack(shape, layers, sparsity)
-        return Cycles(estimate_cycles(packed, lengths).total, "estimate")
+        return Cycles(estimate_cycles(packed, lengths, units=units).total, "estimate")
 
     return cycles_of
 
@@ -88,14 +96,15 @@ def card_rows(plan: Plan, advance: Advance) -> list[Row]:
         hidden = pruned_model(plan.shape, layers, sparsity).model.config.hidden
         for case in cases:
             for megahertz in target_clocks():
-                projection = project(case.batch, case.tokens, hidden, megahertz, load_target(), cycles_of)
+                launch_cycles = partial(cycles_of, UNITS if case.together else 1)
+                projection = project(case, hidden, megahertz, load_target(), launch_cycles)
                 rows.append(projected_row(plan.shape, case, megahertz, projection))
         advance(text, 1)
     return rows
 
 
 def projected_row(shape: str, case: Case, megahertz: int, projection: Projection) -> Row:
-    units = f"{projection.units} compute unit{'s' * (projection.units > 1)}"
+    units = f"{projection.units} compute unit{'s' * (projection.units > 1)}{' on each request' * case.together}"
     return Row(
         what=layers_text(shape, case.layers),
         device=f"Alveo U200, {units}",

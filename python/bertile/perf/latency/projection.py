@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from bertile.config.spec import load_spec
 from bertile.devices.launch import batch_launches, row_blocks_of
+from bertile.perf.latency.plan import Case
 
 SPEC = load_spec()
 WORD_BYTES = SPEC.word.tokens  # one feature of 32 tokens, INT8
@@ -14,7 +15,7 @@ WORD_BYTES = SPEC.word.tokens  # one feature of 32 tokens, INT8
 
 @dataclass(frozen=True)
 class Cycles:
-    """Clock cycles of one launch on one unit. source: `rtl` (counted in simulation) or `estimate`."""
+    """Clock cycles of one launch. source: `rtl` (counted in simulation) or `estimate`."""
 
     total: int
     source: str
@@ -22,7 +23,10 @@ class Cycles:
 
 @dataclass(frozen=True)
 class Projection:
-    """Latency of a batch, and its parts, in milliseconds. cycles, launches: of the unit with the most to do."""
+    """Latency of a batch, and its parts, in milliseconds. cycles, launches: of the unit with the most to do.
+
+    together: whether the units share every launch.
+    """
 
     latency_ms: float
     compute_ms: float
@@ -31,6 +35,7 @@ class Projection:
     cycles: int
     launches: int
     units: int
+    together: bool
     cycles_from: str
 
     def as_dict(self) -> dict:
@@ -45,6 +50,7 @@ def share_out(batch: int, units: int) -> list[int]:
 def transfer_milliseconds(batch: int, tokens: int, hidden: int, units: int, pcie: dict) -> float:
     """Inputs to the card and results back: INT8 words of whole row blocks, a transfer each way for every unit.
 
+    Units that share a request each get their part of its words, and give theirs back: as many bytes in more transfers.
     All units share the link, and no transfer overlaps anything: what a careful host could hide is counted.
     """
     size = 2 * batch * row_blocks_of(tokens) * hidden * WORD_BYTES
@@ -52,23 +58,25 @@ def transfer_milliseconds(batch: int, tokens: int, hidden: int, units: int, pcie
 
 
 def project(
-    batch: int, tokens: int, hidden: int, megahertz: int, target: dict, cycles_of: Callable[[list[int]], Cycles]
+    case: Case, hidden: int, megahertz: int, target: dict, cycles_of: Callable[[list[int]], Cycles]
 ) -> Projection:
-    """Latency of `batch` requests of `tokens` tokens that arrive together.
+    """Latency of the requests of `case`, which arrive at once.
 
-    cycles_of(lengths): cycles of one launch of requests of these lengths. Units work at the same time, each on its
-    share of the requests; one that needs several launches does them one after the other, each with its round trip.
+    cycles_of(lengths): cycles of one launch of requests of these lengths, on one unit or, for `case.together`, on all.
+    Units work at the same time, each on its share of the requests or all on the same; one that needs several launches
+    does them one after the other, each with its round trip.
     """
-    pcie = target["pcie"]
-    counts = share_out(batch, len(target["unit"]))
-    launches = [[tokens] * len(group) for group in batch_launches([tokens] * counts[0])]
+    pcie, everyone = target["pcie"], len(target["unit"])
+    counts = [case.batch] * everyone if case.together else share_out(case.batch, everyone)
+    launches = [[case.tokens] * len(group) for group in batch_launches([case.tokens] * counts[0])]
     cycles = [cycles_of(lengths) for lengths in launches]
     total = sum(part.total for part in cycles)
     compute = total / megahertz / 1e3
-    transfer = transfer_milliseconds(batch, tokens, hidden, len(counts), pcie)
+    transfer = transfer_milliseconds(case.batch, case.tokens, hidden, len(counts), pcie)
     round_trip = len(launches) * pcie["round_trip_us"] / 1e3
     # A sum is counted only if all of it is.
     source = "rtl" if all(part.source == "rtl" for part in cycles) else "estimate"
     return Projection(
-        compute + transfer + round_trip, compute, transfer, round_trip, total, len(launches), len(counts), source
-    )
+        compute + transfer + round_trip, compute, transfer, round_trip, total, len(launches), len(counts),
+        case.together, source,
+    )  # fmt: skip

@@ -52,16 +52,22 @@ def encoder_rows(results: dict) -> Rows:
     return [row for row in results["rows"] if row["kind"] != "published" and row["layers"]]
 
 
+def on_card(row: dict) -> bool:
+    """Whether an encoder's row is of the card, projected or measured on a board, and not of a CPU."""
+    return "together" in row
+
+
 def system_of(row: dict) -> str:
-    if row["kind"] == "measured":
+    if not on_card(row):
         return row["runtime"] + (f", {row['sparsity']:.0%} zeros" if row["sparsity"] else "")
-    return f"U200, {row['sparsity']:.0%} sparse, {row['megahertz']} MHz"
+    clock = f", {row['megahertz']} MHz" if "megahertz" in row else ""
+    return f"U200{' shared' * row['together']}, {row['sparsity']:.0%} sparse{clock}"
 
 
 def order_of(row: dict) -> tuple:
-    """CPU before card; unpruned before pruned; the first clock first."""
-    projected = row["kind"] == "projected"
-    return row["layers"], projected, -row.get("megahertz", 0), row["sparsity"] if projected else row["sparsity"] > 0
+    """CPU before card; the first clock first; a request a unit before shared ones; unpruned before pruned."""
+    sparsity = row["sparsity"] if on_card(row) else row["sparsity"] > 0
+    return row["layers"], on_card(row), -row.get("megahertz", 0), row.get("together", False), sparsity
 
 
 def spread_of(row: dict) -> float | None:
@@ -104,7 +110,8 @@ def caption(results: dict) -> str:
     text = (
         f"{results['shape']} encoder, random weights; columns are batch x tokens. Measured: median on "
         f"{machine['processor']}, {machine['threads']} threads; spread: 10 to 90 % of the runs, widest column. "
-        f"Projected at {' and '.join(map(str, clocks))} MHz, not measured on a board."
+        f"Projected at {' and '.join(map(str, clocks))} MHz, not measured on a board; shared: all three units on one "
+        "request."
     )
     if (others := used_by_others(results)) > results["quiet_share"]:
         text += f" Other programs used up to {others:.0%} of this machine meanwhile: measure again when it is idle."
