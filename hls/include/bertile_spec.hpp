@@ -5,7 +5,7 @@
 
 namespace bertile {
 
-static const uint64_t kSpecDigest = 0x01E42E95DC044FDBULL;
+static const uint64_t kSpecDigest = 0xDB6267D17D9AA84FULL;
 static const int kContractVersion = 1;
 static const int kContractProgramMagic = 1162630210;
 static const int kWordTokens = 32;
@@ -33,7 +33,7 @@ static const int kStreamCommands = 16;
 static const int kStreamTiles = 64;
 static const int kStreamWords = 2048;
 static const int kStreamResults = 64;
-static const int kStreamWordsFrom = 64;
+static const int kStreamWordsFrom = 2048;
 static const int kStreamMomentsFrom = 128;
 static const int kCooperationUnits = 3;
 static const int kCooperationMomentBeats = 6;
@@ -113,7 +113,7 @@ struct Descriptor {
   uint32_t context_numerator;  // attention: numerator of the row scale
   uint16_t peer_tiles_0;  // join: tiles that peer 0 has shared of these row blocks
   uint16_t peer_tiles_1;  // join: tiles that peer 1 has shared of these row blocks
-  uint16_t parameter_skip;  // load, layernorm: parameter beats of the features in front of this unit's
+  uint16_t features_before;  // load, gemm: features of other units in front of the target, in its row
 };
 
 template <typename Bytes>
@@ -145,7 +145,7 @@ inline Descriptor DecodeDescriptor(const Bytes& bytes, int base = 0) {
   record.context_numerator = uint32_t((uint32_t(uint8_t(bytes[base + 44])) << 0) | (uint32_t(uint8_t(bytes[base + 45])) << 8) | (uint32_t(uint8_t(bytes[base + 46])) << 16) | (uint32_t(uint8_t(bytes[base + 47])) << 24));
   record.peer_tiles_0 = uint16_t((uint16_t(uint8_t(bytes[base + 48])) << 0) | (uint16_t(uint8_t(bytes[base + 49])) << 8));
   record.peer_tiles_1 = uint16_t((uint16_t(uint8_t(bytes[base + 50])) << 0) | (uint16_t(uint8_t(bytes[base + 51])) << 8));
-  record.parameter_skip = uint16_t((uint16_t(uint8_t(bytes[base + 52])) << 0) | (uint16_t(uint8_t(bytes[base + 53])) << 8));
+  record.features_before = uint16_t((uint16_t(uint8_t(bytes[base + 52])) << 0) | (uint16_t(uint8_t(bytes[base + 53])) << 8));
   return record;
 }
 
@@ -204,8 +204,8 @@ inline void EncodeDescriptor(const Descriptor& record, Bytes& bytes, int base = 
   bytes[base + 49] = uint8_t(record.peer_tiles_0 >> 8);
   bytes[base + 50] = uint8_t(record.peer_tiles_1 >> 0);
   bytes[base + 51] = uint8_t(record.peer_tiles_1 >> 8);
-  bytes[base + 52] = uint8_t(record.parameter_skip >> 0);
-  bytes[base + 53] = uint8_t(record.parameter_skip >> 8);
+  bytes[base + 52] = uint8_t(record.features_before >> 0);
+  bytes[base + 53] = uint8_t(record.features_before >> 8);
 }
 
 struct Command {

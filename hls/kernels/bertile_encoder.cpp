@@ -112,7 +112,7 @@ void RunStages(const Beat* program, const Beat* weights, const Beat* parameters,
   Stream<uint32_t, 2> agreed("agreed");
   Stream<RowMoments, kCapacityRowBlocks> moments("moments");
   Stream<Word, kResidualDepth> residuals("residuals");
-  Stream<Beat, kWordDepth> activated("activated");
+  Stream<Beat, kActivatedDepth> activated("activated");
   Stream<Beat, kWordDepth> probabilities("probabilities");
   Stream<Beat, kWordDepth> normalized("normalized");
 #pragma HLS BIND_STORAGE variable = sums type = fifo impl = uram

@@ -38,7 +38,7 @@ RECORD(Descriptor, FIELD(opcode); FIELD(post); FIELD(flags); FIELD(head_size); F
        FIELD(trace_slot); FIELD(source); FIELD(source_stride); FIELD(target); FIELD(target_stride); FIELD(key);
        FIELD(value); FIELD(probability); FIELD(tiles); FIELD(tile_offset); FIELD(tile_beats); FIELD(parameter_offset);
        FIELD(parameter_beats); FIELD(score_multiplier); FIELD(score_shift); FIELD(context_shift);
-       FIELD(context_numerator); FIELD(peer_tiles_0); FIELD(peer_tiles_1); FIELD(parameter_skip))
+       FIELD(context_numerator); FIELD(peer_tiles_0); FIELD(peer_tiles_1); FIELD(features_before))
 RECORD(Command, FIELD(opcode); FIELD(flags); FIELD(row_first); FIELD(row_count); FIELD(await_words); FIELD(source);
        FIELD(source_stride); FIELD(weight); FIELD(weight_stride); FIELD(tiles); FIELD(keys); FIELD(head_size);
        FIELD(shift); FIELD(multiplier); FIELD(row_scale_slot); FIELD(limit_low); FIELD(limit_high);

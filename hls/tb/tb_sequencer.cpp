@@ -24,8 +24,8 @@ std::vector<T> Drained(Stream<T>& stream) {
 // The engine commands of a program; every stream takes all that the sequencer writes.
 class SequencerBench {
  public:
-  // `tokens` of the only sequence. 40 tokens are two row blocks.
-  explicit SequencerBench(int tokens) : sequence_{0, uint16_t(tokens)} {
+  // `tokens` of the only sequence. 40 tokens are two row blocks. `tiles` of every gemm.
+  explicit SequencerBench(int tokens, int tiles = kTiles) : sequence_{0, uint16_t(tokens)}, tiles_(tiles) {
     launch_.row_blocks = uint16_t(CeilDivide(tokens, kWordTokens));
     launch_.sequences = 1;
     launch_.hidden = kStride;
@@ -36,6 +36,11 @@ class SequencerBench {
   }
   void Gemm(int post, int source, int target, int row_first = 0, int row_count = kRowBlocks) {
     Add(kOpcodeGemm, post, source, target, row_first, row_count);
+  }
+  // The last gemm has the features behind these of other units.
+  void Behind(int features) {
+    program_.back().features_before = uint16_t(features);
+    program_.back().target = uint16_t(program_.back().target + features);
   }
   void Join(int tiles_0, int tiles_1, int row_first, int row_count) {
     Descriptor descriptor = {};
@@ -101,13 +106,14 @@ class SequencerBench {
     descriptor.target_stride = kStride;
     descriptor.row_first = uint8_t(row_first);
     descriptor.row_count = uint8_t(row_count);
-    descriptor.tiles = kTiles;
+    descriptor.tiles = uint16_t(tiles_);
     descriptor.tile_beats = 1;
     program_.push_back(descriptor);
   }
 
   Launch launch_ = {};
   const LaunchSequence sequence_;
+  const int tiles_;
   std::vector<Descriptor> program_;
 };
 
@@ -195,7 +201,7 @@ std::string KeysFirst() {
                        {kContextOf, 4 * n + 34, 3 * n}, {kHalt, 4 * n + 34 + 32, 0}});
 }
 
-// Row chunks: whoever reads a region awaits the newest of them, and with it all. The second chunk's hidden words have a
+// Row chunks: whoever reads a region awaits the newest of those with its row blocks. The second chunk's hidden words have a
 // base "below zero".
 std::string RowChunks() {
   SequencerBench bench(100);
@@ -209,8 +215,43 @@ std::string RowChunks() {
   bench.Gemm(kPostLayernorm, below, kX, 2, 2);
   bench.Gemm(kPostNone, kX, kQuery);
   const int n = kResult, half = n / 2;
-  return Waits(bench, {{kGemm, n, 0}, {kGemm, n, 0}, {kGemm, 2 * n + half, 0}, {kGemm, 3 * n, 0},
+  return Waits(bench, {{kGemm, n, 0}, {kGemm, half, 0}, {kGemm, 2 * n + half, 0}, {kGemm, n, 0},
                        {kGemm, 3 * n + half, 0}, {kGemm, 4 * n, 0}, {kHalt, 5 * n, 0}});
+}
+
+// Two row blocks go ahead: no gemm awaits the result of the one before it.
+std::string GoAhead() {
+  SequencerBench bench(100);
+  bench.Load();
+  Projections(bench);
+  bench.Attention();
+  for (const int row : {0, 2}) bench.Gemm(kPostLayernorm, kContext, kX, row, 2);
+  for (const int row : {0, 2}) bench.Gemm(kPostActivation, kX, kHidden, row, 2);
+  for (const int row : {0, 2}) bench.Gemm(kPostLayernorm, kHidden, kX, row, 2);
+  for (const int row : {0, 2}) bench.Gemm(kPostNone, kX, kQuery, row, 2);
+  bench.Gemm(kPostNone, kX, kKey);
+  const int n = kResult, half = n / 2, attention = 4 * n + 4 * (112 + 2 + 32);
+  const std::vector<Command> commands = bench.Commands();
+  Comparison comparison("wait");
+  const int expected[] = {0, 0, half, n, n + half, 2 * n, 2 * n + half, 3 * n, 3 * n, 5 * n};
+  const size_t first = commands.size() - 10;
+  for (size_t i = 0; i < 10 && first + i < commands.size(); ++i) {
+    comparison.Equal(commands[first + i].await_words, attention + expected[i]);
+  }
+  return comparison.Result(10);
+}
+
+// A unit's features are behind those of others: who reads the row from its start awaits them, too.
+std::string BehindOthers() {
+  SequencerBench bench(100);
+  bench.Load();
+  bench.Gemm(kPostActivation, kX, kHidden, 0, 2);
+  bench.Behind(64);
+  bench.Gemm(kPostActivation, kX, kHidden, 2, 2);
+  bench.Behind(64);
+  bench.Gemm(kPostLayernorm, kHidden, kX, 0, 2);
+  const int n = kResult, half = n / 2;
+  return Waits(bench, {{kGemm, n, 0}, {kGemm, n, 0}, {kGemm, n + half, 0}, {kHalt, 2 * n + half, 0}});
 }
 
 // An address without a record, or with one that is too old: everything is awaited.
@@ -245,19 +286,20 @@ std::string NewestRecord() {
   return Waits(bench, waits);
 }
 
-// Words of a LayerNorm or a load may be more than the stream holds: the next command takes them all, whatever it reads.
-std::string BehindNorm() {
-  SequencerBench bench(100);
+// Words of a LayerNorm or a load may be more than the stream holds beside those of a gemm: then the next command takes
+// them all, whatever it reads.
+std::string BehindNorm(int tiles, bool fits) {
+  SequencerBench bench(100, tiles);
   bench.Load();
   bench.Gemm(kPostNone, kX, kQuery);
   bench.Gemm(kPostLayernorm, kQuery, kX);
   bench.Gemm(kPostNone, kQuery, kKey);
   bench.Gemm(kPostNone, kQuery, kValue);
-  const int n = kResult;
-  return Waits(bench, {{kGemm, n, 0}, {kGemm, 2 * n, 0}, {kGemm, 3 * n, 0}, {kGemm, 3 * n, 0}, {kHalt, 5 * n, 0}});
+  const int n = tiles * kRowBlocks * kArrayOutputs, behind = fits ? 2 * n : 3 * n;
+  return Waits(bench, {{kGemm, n, 0}, {kGemm, 2 * n, 0}, {kGemm, behind, 0}, {kGemm, behind, 0}, {kHalt, 5 * n, 0}});
 }
 
-// A second group of heads: its contexts went to an unrecorded place, so nothing on record counts any more.
+// A second group of heads: contexts take the place of all records, and hold every address.
 std::string BehindAttention() {
   SequencerBench bench(32);
   bench.Load();
@@ -329,7 +371,10 @@ int main() {
   cases.Report("waits with row chunks", RowChunks());
   cases.Report("waits without a record", WithoutRecord());
   cases.Report("waits for the newest of several records", NewestRecord());
-  cases.Report("waits behind a LayerNorm", BehindNorm());
+  cases.Report("waits of row blocks that go ahead", GoAhead());
+  cases.Report("waits for features behind those of others", BehindOthers());
+  cases.Report("waits behind a LayerNorm that fits the stream", BehindNorm(26, true));
+  cases.Report("waits behind one that does not", BehindNorm(27, false));
   cases.Report("waits behind attention", BehindAttention());
   cases.Report("waits for what joins name", Joins());
   const uint32_t none = kErrorNone, index = kEngineErrorIndex;

@@ -2,7 +2,7 @@
 
 package bertile_pkg;
 
-  localparam logic [63:0] SpecDigest = 64'h01E42E95DC044FDB;
+  localparam logic [63:0] SpecDigest = 64'hDB6267D17D9AA84F;
   localparam int unsigned ContractVersion = 1;
   localparam int unsigned ContractProgramMagic = 1162630210;
   localparam int unsigned WordTokens = 32;
@@ -30,7 +30,7 @@ package bertile_pkg;
   localparam int unsigned StreamTiles = 64;
   localparam int unsigned StreamWords = 2048;
   localparam int unsigned StreamResults = 64;
-  localparam int unsigned StreamWordsFrom = 64;
+  localparam int unsigned StreamWordsFrom = 2048;
   localparam int unsigned StreamMomentsFrom = 128;
   localparam int unsigned CooperationUnits = 3;
   localparam int unsigned CooperationMomentBeats = 6;
@@ -85,7 +85,7 @@ package bertile_pkg;
 
   typedef struct packed {
     logic [79:0] reserved_54;
-    logic [15:0] parameter_skip;  // load, layernorm: parameter beats of the features in front of this unit's
+    logic [15:0] features_before;  // load, gemm: features of other units in front of the target, in its row
     logic [15:0] peer_tiles_1;  // join: tiles that peer 1 has shared of these row blocks
     logic [15:0] peer_tiles_0;  // join: tiles that peer 0 has shared of these row blocks
     logic [31:0] context_numerator;  // attention: numerator of the row scale

@@ -14,7 +14,7 @@ from bertile.models.encoder import MATRICES
 from bertile.models.quantized import QuantizedEncoder, QuantizedLinear
 from bertile.pack.packer import PackedModel, kept_vectors, pack_encoder, unpack_encoder
 from bertile.pack.packets import encode_tile
-from bertile.pack.program import plan_memory
+from bertile.pack.program import go_ahead, plan_memory, plan_variants
 
 SPEC = load_spec()
 OUTPUTS = SPEC.array.outputs
@@ -95,9 +95,10 @@ def test_attention_of_removed_heads_lies_behind_the_programs(model, packed):
 
 
 def test_a_whole_encoder_has_nothing_behind_its_programs():
-    records = descriptors(pack_encoder(random_quantized(encoder_config(HEADS * SIZE, 48, HEADS), 3)))
+    packed = pack_encoder(random_quantized(encoder_config(HEADS * SIZE, 48, HEADS), 3))
+    records = descriptors(packed)
     assert records["opcode"][-1] == SPEC.opcode.end
-    assert (records["opcode"] == SPEC.opcode.attention).sum() == 2 * HEADS
+    assert (records["opcode"] == SPEC.opcode.attention).sum() == 2 * HEADS * len(packed.variants)
 
 
 @pytest.mark.parametrize(("place", "kind"), [(0, "read"), (-1, "not read")])
@@ -125,3 +126,38 @@ def test_groups_of_heads_are_equal_and_complete(heads, groups):
     ranges = plan.head_groups(heads)
     assert [len(group) for group in ranges] == groups
     assert [head for group in ranges for head in group] == list(range(heads))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "ffn", "row_blocks", "shared", "ahead"),
+    [
+        (768, 3072, 3, 0, 0),  # one row block behind two
+        (768, 3072, 4, 0, 2),
+        (768, 3072, 8, 0, 2),
+        (768, 3072, 16, 0, 0),  # needs row chunks
+        (1024, 4096, 8, 0, 2),  # all 49,152 words
+        (1024, 4112, 8, 0, 0),
+        (768, 3072, 8, 336, 2),  # 6 x 336 words of a LayerNorm that nobody awaits, of 2,048
+        (768, 3072, 8, 352, 0),
+    ],
+)
+def test_row_blocks_go_ahead_where_there_is_room(hidden, ffn, row_blocks, shared, ahead):
+    config = encoder_config(hidden, ffn, 12 if hidden == 768 else 16)
+    plan = go_ahead(config, plan_memory(config, row_blocks), shared)
+    assert plan.ahead == ahead
+    chunks = plan.row_chunks()
+    assert chunks[0][0] == 0
+    assert sum(count for _, count in chunks) == row_blocks
+    if ahead:
+        assert chunks[0] == (0, ahead)
+        # Behind the context, which an output projection may still read.
+        assert plan.ffn_hidden >= plan.context + row_blocks * hidden
+        assert plan.ffn_hidden + row_blocks * ffn <= SPEC.activation_words
+
+
+@pytest.mark.parametrize(
+    ("hidden", "ffn", "heads", "row_blocks"),
+    [(384, 1536, 12, [3, 16]), (768, 3072, 12, [3, 8, 16]), (1024, 4112, 16, [8, 16])],
+)
+def test_a_variant_that_the_next_larger_does_not_differ_from_is_left_out(hidden, ffn, heads, row_blocks):
+    assert [plan.row_blocks for plan in plan_variants(encoder_config(hidden, ffn, heads))] == row_blocks

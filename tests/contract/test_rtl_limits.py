@@ -30,3 +30,5 @@ def test_sequencer():
     assert constant(commands, "kCommandDepth") + 1 == timeline.COMMANDS_AHEAD
     records = constant(HLS_DIR / "kernels" / "encoder" / "sequencer.hpp", "kResultRecords")
     assert records == timeline.RESULT_RECORDS
+    words = constant(commands, "kWordDepth") + constant(commands, "kActivatedDepth") + SPEC.stream.results
+    assert words == timeline.RETURN_WORDS

@@ -13,7 +13,7 @@ from bertile.devices.build import build_test_bench
 CASES = {
     "tb_engine": 30,
     "tb_engine_errors": 73,
-    "tb_sequencer": 14,
+    "tb_sequencer": 17,
     "tb_softmax": 14,
     "tb_layernorm": 12,
     "tb_mac_array": 5,

@@ -148,26 +148,31 @@ def test_untraced_launch_stores_the_last_layer_alone(pair, monkeypatch):
     assert not untraced[1:].any()
 
 
-@pytest.mark.parametrize(("lengths", "row_blocks"), [([256], 8), ([200, 57], 9), ([288], 9), ([1], 1)])
-def test_variants_of_bert_base(pair, lengths, row_blocks):
-    """8 row blocks are the last that the smaller program holds, 9 the first that needs the split one."""
+@pytest.mark.parametrize(
+    ("lengths", "row_blocks", "variant"),
+    [([1], 1, 0), ([96], 3, 0), ([97], 4, 1), ([256], 8, 1), ([200, 57], 9, 2), ([288], 9, 2)],
+)
+def test_variants_of_bert_base(pair, lengths, row_blocks, variant):
+    """Of 4 row blocks two go ahead; 8 are the last whose FFN words fit, 9 the first that needs chunks."""
     encoder = pair("base")
-    assert [variant.row_blocks for variant in encoder.packed.variants] == [8, 16]
+    assert [variant.row_blocks for variant in encoder.packed.variants] == [3, 8, 16]
     sequences = encoder.sequences(lengths)
     launch = lay_out(sequences)
     assert launch.row_blocks == row_blocks
     header = SPEC.records["launch"].decode(encode_launch(encoder.packed, launch, trace=True)[0].tobytes())[0]
-    assert header["program_offset"] == encoder.packed.variants[row_blocks > 8].offset
+    assert header["program_offset"] == encoder.packed.variants[variant].offset
     assert_equal_run(encoder, sequences)
 
 
-def test_every_variant_gives_the_same_bits(pair, monkeypatch):
-    """A small launch on the program for large ones: split heads and row blocks change no value."""
+@pytest.mark.parametrize("lengths", [[30, 33], [130]])
+def test_every_variant_gives_the_same_bits(pair, lengths):
+    """A small launch on programs for large ones: split heads and row blocks change no value."""
     encoder = pair("base")
-    sequences = encoder.sequences([64, 33])
+    sequences = encoder.sequences(lengths)
     expected = assert_equal_run(encoder, sequences)
-    large = replace(encoder.packed, variants=encoder.packed.variants[1:])
-    assert np.array_equal(CsimEncoder(large).run(sequences), expected)
+    for larger in (1, 2):
+        large = replace(encoder.packed, variants=encoder.packed.variants[larger:])
+        assert np.array_equal(CsimEncoder(large).run(sequences), expected)
 
 
 @pytest.mark.parametrize("lengths", [[512], [250, 230], [255]])

@@ -77,7 +77,10 @@ def test_equals_the_integer_reference(team, shape, lengths, units):
     assert_equal_run(encoder, CsimEncoder(encoder.packed, units=units), encoder.sequences(lengths))
 
 
-@pytest.mark.parametrize(("shape", "lengths"), [("base", [128]), ("base", [200, 57]), ("largest", [512])])
+# 256 tokens: the longest LayerNorm that no gemm awaits, which hangs with streams between units that do not hold it.
+@pytest.mark.parametrize(
+    ("shape", "lengths"), [("base", [128]), ("base", [256]), ("base", [200, 57]), ("largest", [512])]
+)
 def test_chunks_of_row_blocks(team, shape, lengths):
     """More row blocks than the FFN fits at once: words of a chunk come between those of others."""
     encoder = team(shape)

@@ -18,6 +18,7 @@ from bertile.devices.registry import DeviceOptions, open_device
 from bertile.devices.rtl import RtlEncoder
 from bertile.errors import DeviceError
 from bertile.golden.integer import IntegerEncoder
+from bertile.pack import program
 from bertile.pack.packer import PackedModel, pack_encoder
 from bertile.perf.estimate import estimate_cycles
 from bertile.perf.rtl_bench import measure, shape_study
@@ -96,6 +97,23 @@ def test_work_is_balanced(layer):
     assert sum(estimate.parts().values()) == estimate.total
     alone = estimate_cycles(layer, [128])
     assert abs(sum(estimate.work) - alone.work[0]) < 0.01 * alone.work[0]
+
+
+@pytest.mark.parametrize("units", [1, UNITS])
+def test_row_blocks_that_go_ahead_hide_the_layernorms(monkeypatch, tmp_path, units):
+    """The same model without them: the same bits, and the waits are back."""
+    packed = shape_study(tmp_path / "ahead", "bert-base", 2, 0.75, UNITS)
+    monkeypatch.setattr(program, "go_ahead", lambda config, plan, shared_features: plan)
+    together = shape_study(tmp_path / "together", "bert-base", 2, 0.75, UNITS)
+    assert [packed.variants[0].row_blocks, together.variants[0].row_blocks] == [3, 8]
+    sequences, cycles, found = sequences_of(packed, [128]), [], []
+    for model in (packed, together):
+        device = RtlEncoder(model, units=units)
+        found.append(device.run(sequences))
+        cycles.append(device.cycles.total)
+    assert np.array_equal(*found)
+    parts = estimate_cycles(together, [128], units=units).parts()
+    assert cycles[1] - cycles[0] > 0.6 * parts["layernorm"] > 0
 
 
 def test_documented_requests_are_as_fast_as_asked():

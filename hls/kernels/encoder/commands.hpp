@@ -83,12 +83,18 @@ static const int kResidualDepth = kSumDepth;
 static const int kNormParameterDepth = 2 * (1 + kCapacityHidden * LayernormFeature::kBytes / kPacketBeatBytes);
 static const int kCommandDepth = 8;
 static const int kWordDepth = 64;
+// Results that wait here for the words of a LayerNorm need not stop the array.
+static const int kActivatedDepth = 256;
 
 static_assert(kCapacitySequences * LaunchSequence::kBytes <= kPacketBeatBytes, "the sequence table is one beat");
 static const int kAttentionWords = kCapacityProbabilitySlots * (kCapacityTokens + 2 + kCapacityHeadSizes);
-static const int kProjectionWords = kStreamResults + 2 * kWordDepth;  // of a gemm, still under way behind it
-static_assert(kStreamWords > kAttentionWords + kProjectionWords,
+static const int kSoftmaxWords = kCapacityProbabilitySlots * (kCapacityTokens + 2);
+// Of a gemm, still under way behind it. The first context awaits those of the values.
+static const int kProjectionWords = kStreamResults + kWordDepth + kActivatedDepth;
+static_assert(kStreamWords > kAttentionWords && kStreamWords > kSoftmaxWords + kProjectionWords,
               "all words under way in attention fit the word stream, or engine and encoder may wait for each other");
+// So many words of a load or LayerNorm fit the word stream while a gemm runs that does not await them.
+static const int kUnawaitedWords = kStreamWords - kProjectionWords;
 
 // Visit the words of a region in stream order; RegionCounter is the address generator of every stage.
 struct RegionCounter {

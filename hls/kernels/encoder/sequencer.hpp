@@ -36,16 +36,17 @@ struct AttentionStep {
 struct ResultRecord {
   uint16_t target;
   uint16_t target_stride;  // 0: no record
+  uint16_t row_first, row_end;
   uint32_t words;
 };
 
-static const int kResultRecords = 4;  // the input of the projections, queries, keys, values
+static const int kResultRecords = 4;  // queries in two parts, keys, values
 
 class Sequencer {
  public:
   Sequencer(const Launch& launch, const LaunchSequence* sequences, SequencerPorts ports)
       : launch_(launch), sequences_(sequences), ports_(ports) {
-    ForgetResults();
+    RecordEverywhere(0);
   }
 
   // A descriptor that Execute knows.
@@ -119,7 +120,8 @@ class Sequencer {
 
   // The header, and the features of this unit.
   void RequestNormParameters(const Descriptor& descriptor) {
-    const uint32_t first = descriptor.parameter_offset + 1 + descriptor.parameter_skip;
+    const uint32_t before = descriptor.features_before / (kPacketBeatBytes / LayernormFeature::kBytes);
+    const uint32_t first = descriptor.parameter_offset + 1 + before;
     ports_.parameters.write(ParameterRequest{{descriptor.parameter_offset, 1}, kForNorm});
     ports_.parameters.write(ParameterRequest{{first, descriptor.parameter_beats}, kForNorm});
   }
@@ -139,25 +141,30 @@ class Sequencer {
     peer_words_[1] += descriptor.peer_tiles_1 * words;
   }
 
-  void RecordResult(const Region& region) {
-    results_[next_result_] = ResultRecord{region.target, region.target_stride, words_};
+  // For the whole row, of which other units may have features in front of this one's.
+  void RecordResult(const Region& region, const Descriptor& descriptor) {
+    results_[next_result_] = ResultRecord{uint16_t(region.target - descriptor.features_before), region.target_stride,
+                                          region.row_first, uint16_t(region.row_first + region.row_count), words_};
     next_result_ = (next_result_ + 1) % kResultRecords;
   }
 
-  void ForgetResults() {
-  Forget_Result:
-    for (int i = 0; i < kResultRecords; ++i) results_[i].target_stride = 0;
+  // One result for all addresses, until newer ones have taken the place of every record.
+  void RecordEverywhere(uint16_t target_stride) {
+  Everywhere_Result:
+    for (int i = 0; i < kResultRecords; ++i) {
+      results_[i] = ResultRecord{0, target_stride, 0, kCapacityRowBlocks, words_};
+    }
   }
 
-  // Words received when everything at `address`, in row block 0 of its region, has arrived: those up to the newest
-  // result there, or all when none is on record. A result takes all earlier ones with it, so row chunks with one base
-  // are awaited together.
-  uint32_t Arrival(uint16_t address) const {
+  // Words received when these row blocks of what lies at `address`, in row block 0 of its region, have arrived: those
+  // up to the newest result there, or all when none is on record. A result takes all earlier ones with it.
+  uint32_t Arrival(uint16_t address, int row_first = 0, int row_end = kCapacityRowBlocks) const {
     uint32_t words = 0;
   Arrival_Result:
     for (int i = 0; i < kResultRecords; ++i) {
       const ResultRecord& result = results_[i];
-      const bool holds = address >= result.target && address - result.target < result.target_stride;
+      const bool holds = address >= result.target && address - result.target < result.target_stride &&
+                         result.row_first < row_end && row_first < result.row_end;
       if (holds && result.words > words) words = result.words;
     }
     if (words == 0) words = words_;
@@ -196,23 +203,21 @@ class Sequencer {
       ports_.route.write(RouteCommand{kActivatePath, count});
       ports_.activate.write(ActivateCommand{region, look_up});
       Expect(kActivatePath, count, descriptor);
-      RecordResult(region);
+      RecordResult(region, descriptor);
     }
   }
 
-  // On record for the whole row, of which the other units may have features in front of this one's.
-  void ExpectNorm(Region region, const Descriptor& descriptor) {
+  void ExpectNorm(const Region& region, const Descriptor& descriptor) {
     Expect(kNormPath, RegionWords(region), descriptor);
-    region.target -= uint16_t(descriptor.parameter_skip * (kPacketBeatBytes / LayernormFeature::kBytes));
-    RecordResult(region);
-    norm_words_ = words_;
+    RecordResult(region, descriptor);
+    if (RegionWords(region) > kUnawaitedWords) norm_words_ = words_;
   }
 
   void SendGemm(const Descriptor& descriptor, const Region& region) {
     const int bits = descriptor.post == kPostNone ? 8 : descriptor.post == kPostActivation ? kLawGeluIndexBits : 16;
     Command command = NewCommand(kEngineOpcodeGemm);
     command.flags = descriptor.flags & (1 << kFlagUnsignedSource);
-    command.await_words = Arrival(descriptor.source);
+    command.await_words = Arrival(descriptor.source, region.row_first, region.row_first + region.row_count);
     command.row_first = uint8_t(region.row_first);
     command.row_count = uint8_t(region.row_count);
     command.source = descriptor.source;
@@ -299,10 +304,11 @@ class Sequencer {
     Expect(kActivatePath, RegionWords(region), descriptor);
   }
 
-  // Contexts leave no record: what follows them awaits everything.
+  // The contexts of all heads are awaited together, with all that came before.
   void FlushContexts() {
-    if (pending_ > 0) ForgetResults();
+    if (pending_ == 0) return;
     while (pending_ > 0) IssueContext();
+    RecordEverywhere(UINT16_MAX);
   }
 
   Command AttentionCommand(const AttentionStep& step, uint8_t opcode) const {
@@ -328,7 +334,7 @@ class Sequencer {
   const LaunchSequence* sequences_;
   SequencerPorts ports_;
   uint32_t words_ = 0;       // sent to the engine when everything issued so far is done
-  uint32_t norm_words_ = 0;  // the same after the last load or LayerNorm: more words than engine_words may hold
+  uint32_t norm_words_ = 0;  // the same after the last load or LayerNorm of more than kUnawaitedWords
   uint32_t peer_words_[kCooperationUnits - 1] = {};  // received from the others when everything joined is there
   ResultRecord results_[kResultRecords];
   int next_result_ = 0;

@@ -158,7 +158,9 @@ def write_programs(
         teams.append(tuple(part_of(dealt, unit) for unit in range(UNITS)))
     for parts in teams:
         most = max((len(heads) for part in parts for heads in part.heads), default=0)
-        for plan in plan_variants(config, None if len(parts) == 1 else most):
+        alone = len(parts) == 1
+        features = 0 if alone else max(len(part.x) for part in parts) * OUTPUTS
+        for plan in plan_variants(config, None if alone else most, features):
             for unit, part in enumerate(parts):
                 peers = (*parts[unit + 1 :], *parts[:unit])
                 variants.append(ProgramVariant(plan.row_blocks, len(descriptors), len(parts), unit))

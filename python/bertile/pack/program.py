@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -18,8 +18,11 @@ OPCODE, POST, FLAG = SPEC.opcode, SPEC.post, SPEC.flag
 PROJECTIONS = ("query", "key", "value")
 NORM_FEATURES = SPEC.packet.beat_bytes // SPEC.records["layernorm_feature"].bytes  # of a beat of parameters
 ATTENTION_FIELDS = tuple(field.name for field in fields(QuantizedAttention))
-# Programs are written for launches of at most this many row blocks; the smaller one where the larger must be split.
-VARIANT_ROW_BLOCKS = (SPEC.row_blocks // 2, SPEC.row_blocks)
+# Programs are written for launches of at most this many row blocks: what helps a long launch may cost a short one.
+VARIANT_ROW_BLOCKS = (3, SPEC.row_blocks // 2, SPEC.row_blocks)
+# Row blocks whose gemm runs while a LayerNorm of the others ends. With fewer, tiles would not come as fast as they are
+# multiplied; with these, a launch of three would leave one for the rest.
+AHEAD_ROW_BLOCKS = 2
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,9 @@ class LayerImages:
 class MemoryPlan:
     """Addresses in the activation memory for launches of up to `row_blocks`.
 
-    Attention and FFN share the words behind x. Heads are handled `heads` at a time, and row blocks from the output
-    projection on `rows` at a time, so that everything fits.
+    Attention and FFN share the words behind x, or behind the context. Heads are handled `heads` at a time, and row
+    blocks from the output projection on `rows` at a time, so that everything fits. ahead: row blocks that go ahead of
+    the others, so that these need not wait for their LayerNorm, nor those for theirs; 0 if all go together.
     """
 
     row_blocks: int
@@ -56,9 +60,12 @@ class MemoryPlan:
     projections: int
     probability: int
     ffn_hidden: int
+    ahead: int = 0
 
     def row_chunks(self) -> list[tuple[int, int]]:
         """(first, count) of each group of row blocks."""
+        if self.ahead:
+            return [(0, self.ahead), (self.ahead, self.row_blocks - self.ahead)]
         return [(first, min(self.rows, self.row_blocks - first)) for first in range(0, self.row_blocks, self.rows)]
 
     def head_groups(self, heads: int) -> list[range]:
@@ -139,11 +146,38 @@ def plan_memory(config: EncoderConfig, row_blocks: int, most_heads: int | None =
     return MemoryPlan(row_blocks, heads, rows, x_words, projections, probability, x_words)
 
 
-def plan_variants(config: EncoderConfig, most_heads: int | None = None) -> list[MemoryPlan]:
-    """One plan a program variant, smallest launch first."""
-    plans = [plan_memory(config, row_blocks, most_heads) for row_blocks in VARIANT_ROW_BLOCKS]
-    whole = plans[-1].heads == (most_heads or config.heads) and plans[-1].rows == plans[-1].row_blocks
-    return plans[-1:] if whole else plans
+def go_ahead(config: EncoderConfig, plan: MemoryPlan, shared_features: int) -> MemoryPlan:
+    """The plan with row blocks that go ahead, where that is possible.
+
+    FFN words then lie behind the context, which another unit may still read. shared_features: the most that a unit has
+    of a launch that several share, else 0; the stream to another unit must hold a LayerNorm that nobody awaits.
+    """
+    behind = 2 * plan.row_blocks * config.hidden
+    late = plan.row_blocks - AHEAD_ROW_BLOCKS
+    fits = plan.rows == plan.row_blocks and behind + plan.row_blocks * config.ffn <= SPEC.activation_words
+    if late < AHEAD_ROW_BLOCKS or not fits or late * shared_features >= SPEC.stream.words_from:
+        return plan
+    return replace(plan, ahead=AHEAD_ROW_BLOCKS, ffn_hidden=behind)
+
+
+def plan_variants(config: EncoderConfig, most_heads: int | None = None, shared_features: int = 0) -> list[MemoryPlan]:
+    """One plan a program variant, smallest launch first; none that a larger one makes needless.
+
+    most_heads: as `plan_memory`; shared_features: as `go_ahead`. Raises CapacityError.
+    """
+    plans = [
+        go_ahead(config, plan_memory(config, row_blocks, most_heads), shared_features)
+        for row_blocks in VARIANT_ROW_BLOCKS
+    ]
+
+    def shape(plan: MemoryPlan) -> tuple[bool, bool, bool]:
+        return plan.heads == (most_heads or config.heads), plan.rows == plan.row_blocks, plan.ahead > 0
+
+    return [
+        plan
+        for plan, larger in zip(plans, [*plans[1:], None], strict=True)
+        if not larger or shape(plan) != shape(larger)
+    ]
 
 
 def gemm(images: LayerImages, matrix: str, tiles: range, **fields: int) -> bytes:
@@ -171,8 +205,8 @@ def attention_fields(config: EncoderConfig, attention: QuantizedAttention, head:
 class ProgramWriter:
     """Writes the descriptors of one unit and variant. peers: the parts of the other units, none for a unit alone.
 
-    What the others share is joined in front of the first command that reads it: their words come in the order of their
-    programs, which is the order of this one.
+    What the others share is joined in front of the first command that reads it, or writes where they may still read:
+    their words come in the order of their programs, which is the order of this one.
     """
 
     def __init__(self, config: EncoderConfig, plan: MemoryPlan, part: Part, peers: tuple[Part, ...] = ()):
@@ -182,7 +216,7 @@ class ProgramWriter:
         self.all_rows = {"row_first": 0, "row_count": plan.row_blocks}
         self.share = bool(peers) << FLAG.share
         first = part.x.start * OUTPUTS
-        self.to_x = {"target": first, "target_stride": config.hidden, "parameter_skip": first // NORM_FEATURES}
+        self.to_x = {"target": first, "target_stride": config.hidden, "features_before": first}
 
     def add(self, **values: int) -> None:
         self.descriptors.append(RECORD.encode(**values))
@@ -192,19 +226,28 @@ class ProgramWriter:
         if any(tiles):
             self.shared.append({f"peer_tiles_{peer}": count for peer, count in enumerate(tiles)} | rows)
 
-    def join(self) -> None:
-        for shared in self.shared:
-            self.add(opcode=OPCODE.join, **shared)
-        self.shared.clear()
+    def join(self, rows: dict[str, int]) -> None:
+        """What the others share, up to the last that has any of these row blocks."""
 
-    def gemm(self, images: LayerImages, matrix: str, tiles: range, **values: int) -> None:
-        """Some output tiles of a matrix."""
-        self.join()
+        def end(rows: dict[str, int]) -> int:
+            return rows["row_first"] + rows["row_count"]
+
+        needed = [s["row_first"] < end(rows) and rows["row_first"] < end(s) for s in self.shared]
+        while any(needed):
+            self.add(opcode=OPCODE.join, **self.shared.pop(0))
+            needed.pop(0)
+
+    def gemm(self, images: LayerImages, matrix: str, tiles: range, joins: dict[str, int], **values: int) -> None:
+        """Some output tiles of a matrix. joins: which row blocks the others must have shared."""
+        self.join(joins)
         self.descriptors.append(gemm(images, matrix, tiles, **values))
 
+    def chunks(self) -> list[dict[str, int]]:
+        """Descriptor fields of each group of row blocks."""
+        return [{"row_first": first, "row_count": count} for first, count in self.plan.row_chunks()]
+
     def load(self) -> None:
-        for first, count in self.plan.row_chunks():
-            rows = {"row_first": first, "row_count": count}
+        for rows in self.chunks():
             self.add(opcode=OPCODE.load, tiles=len(self.part.x), flags=self.share, **self.to_x, **rows)
             self.others_share([len(peer.x) for peer in self.peers], rows)
 
@@ -227,8 +270,11 @@ class ProgramWriter:
             addresses = [plan.projections + i * plan.row_blocks * width for i in range(3)]
             tiles = range(places.start * size // OUTPUTS, places.stop * size // OUTPUTS)
             for matrix, address in zip(PROJECTIONS, addresses, strict=True):
-                self.gemm(images, matrix, tiles, source=0, source_stride=config.hidden,
-                          target=address, target_stride=width, **self.all_rows)  # fmt: skip
+                # The first ones of a layer go ahead; what they read is complete when they have ended.
+                goes_ahead = plan.ahead and matrix == "query" and group.start == 0
+                for rows in self.chunks() if goes_ahead else [self.all_rows]:
+                    self.gemm(images, matrix, tiles, rows, source=0, source_stride=config.hidden,
+                              target=address, target_stride=width, **rows)  # fmt: skip
             for index, place in enumerate(places):
                 query, key, value = (address + index * size for address in addresses)
                 self.add(
@@ -247,31 +293,45 @@ class ProgramWriter:
 
     def layer(self, images: LayerImages, attention: QuantizedAttention, work: LayerWork, layer: int) -> None:
         """One layer. x is at address 0, before and after."""
-        config, plan, part = self.config, self.plan, self.part
-        x_of_peers = [len(peer.x) for peer in self.peers]
         self.attention(images, attention, work, layer)
-        for first, count in plan.row_chunks():
-            rows = {"row_first": first, "row_count": count}
-            self.gemm(images, "attention_output", part.x, source=plan.context, source_stride=config.hidden,
-                      flags=self.share, **rows, **self.norm(images.attention_norm))  # fmt: skip
-            self.others_share(x_of_peers, rows)
-        last = layer + 1 == config.layers
+        for rows in self.chunks():
+            self.gemm(images, "attention_output", self.part.x, rows, source=self.plan.context,
+                      source_stride=self.config.hidden, flags=self.share, **rows,
+                      **self.norm(images.attention_norm))  # fmt: skip
+            self.others_share([len(peer.x) for peer in self.peers], rows)
+        if self.plan.ahead:  # hidden words of all row blocks fit: so no chunk awaits its own
+            for rows in self.chunks():
+                self.ffn_in(images, layer, rows, rows)
+            for rows in self.chunks():
+                self.ffn_out(images, layer, rows, rows)
+        else:  # those of every chunk start at the same place: all units must have read the ones before
+            for rows in self.chunks():
+                self.ffn_in(images, layer, rows, self.all_rows)
+                self.ffn_out(images, layer, rows, self.all_rows)
+
+    def hidden_base(self, rows: dict[str, int]) -> int:
+        """Where row block 0 of a chunk's hidden words would be."""
+        first = 0 if self.plan.ahead else rows["row_first"]
+        return (self.plan.ffn_hidden - first * self.config.ffn) % (1 << 16)
+
+    def ffn_in(self, images: LayerImages, layer: int, rows: dict[str, int], joins: dict[str, int]) -> None:
+        tiles = self.part.ffn[layer]
+        if tiles:
+            before = tiles.start * OUTPUTS
+            self.gemm(images, "ffn_in", tiles, joins, source=0, source_stride=self.config.hidden,
+                      target=(self.hidden_base(rows) + before) % (1 << 16), target_stride=self.config.ffn,
+                      features_before=before, post=POST.activation, flags=self.share,
+                      parameter_offset=images.activation_table.offset,
+                      parameter_beats=images.activation_table.beats, **rows)  # fmt: skip
+        self.others_share([len(peer.ffn[layer]) for peer in self.peers], rows)
+
+    def ffn_out(self, images: LayerImages, layer: int, rows: dict[str, int], joins: dict[str, int]) -> None:
+        last = layer + 1 == self.config.layers
         flags = 1 << FLAG.unsigned_source | 1 << FLAG.trace | last << FLAG.store | (0 if last else self.share)
-        for first, count in plan.row_chunks():
-            # The hidden words of every chunk start at the same place.
-            hidden_base = (plan.ffn_hidden - first * config.ffn) % (1 << 16)
-            rows = {"row_first": first, "row_count": count}
-            if part.ffn[layer]:
-                target = (hidden_base + part.ffn[layer].start * OUTPUTS) % (1 << 16)
-                self.gemm(images, "ffn_in", part.ffn[layer], source=0, source_stride=config.hidden,
-                          target=target, target_stride=config.ffn, post=POST.activation, flags=self.share,
-                          parameter_offset=images.activation_table.offset,
-                          parameter_beats=images.activation_table.beats, **rows)  # fmt: skip
-            self.others_share([len(peer.ffn[layer]) for peer in self.peers], rows)
-            self.gemm(images, "ffn_out", part.x, source=hidden_base, source_stride=config.ffn, flags=flags,
-                      trace_slot=layer, **rows, **self.norm(images.ffn_norm))  # fmt: skip
-            if not last:
-                self.others_share(x_of_peers, rows)
+        self.gemm(images, "ffn_out", self.part.x, joins, source=self.hidden_base(rows), source_stride=self.config.ffn,
+                  flags=flags, trace_slot=layer, **rows, **self.norm(images.ffn_norm))  # fmt: skip
+        if not last:
+            self.others_share([len(peer.x) for peer in self.peers], rows)
 
 
 def write_program(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 
 import numpy as np
 
@@ -18,8 +18,8 @@ from bertile.config.target import load_target
 from bertile.errors import FormatError
 from bertile.models.encoder import MATRICES
 from bertile.pack.packer import PackedModel, ProgramVariant
-from bertile.pack.program import NORM_FEATURES, decode_program
-from bertile.perf.timeline import INPUTS, OUTPUTS, RESULT_RECORDS, TOKENS, Costs, Timeline
+from bertile.pack.program import decode_program
+from bertile.perf.timeline import INPUTS, OUTPUTS, RESULT_RECORDS, TOKENS, UNAWAITED_WORDS, Costs, Timeline
 
 SPEC = load_spec()
 OPCODE, POST, FLAG = SPEC.opcode, SPEC.post, SPEC.flag
@@ -27,6 +27,7 @@ SLOTS = SPEC.capacity.probability_slots
 PACKET_GROUPS = SPEC.packet.vectors // INPUTS
 BEAT_BYTES = SPEC.packet.beat_bytes
 BOUNDS = ("DSP", "drain", "DDR")
+ALL_ROWS = range(SPEC.row_blocks)
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,12 @@ class ProgramWalk:
         self.expected = [0] * len(self.peers)  # words of the peers that joins have named
         self.peer_arrival, self.peer_norm = 0.0, False  # when they are there, and whether a LayerNorm was last
         self.busy = 0.0
-        self.arrivals: list[tuple[int, int, float]] = []  # target, stride, time
+        self.arrivals: list[tuple[int, int, range, float]] = []  # target, stride, row blocks, time
         self.everything = 0.0  # all words issued so far have returned
-        self.norm_arrival = 0.0
+        self.norm_arrival = self.last_norm = 0.0
         self.pending: deque[tuple] = deque()
         self.operations: list[Operation] = []
+        self.last_work: dict[str, float] = {}  # of the last of these, by bound
         self.layer, self.heads = 0, 0
         self.launch = self.operation_start = 0.0
         self.matrices = [
@@ -131,10 +133,12 @@ class ProgramWalk:
             for name, extent in ((name, images.matrices[name]) for name in MATRICES)
         ]
 
-    def arrival(self, address: int) -> float:
+    def arrival(self, address: int, rows: range = ALL_ROWS) -> float:
         """When the words at an address are there (Sequencer::Arrival), and what joins have named."""
         times = [
-            time for target, stride, time in self.arrivals[-RESULT_RECORDS:] if target <= address < target + stride
+            time
+            for target, stride, written, time in self.arrivals[-RESULT_RECORDS:]
+            if target <= address < target + stride and written.start < rows.stop and rows.start < written.stop
         ]
         return max(self.norm_arrival, self.peer_arrival, max(times) if times else self.everything)
 
@@ -170,14 +174,22 @@ class ProgramWalk:
 
     def arrived(self, descriptor: np.void, time: float) -> None:
         self.everything = time
-        # On record for the whole row: features of the other units are in front of this one's.
-        before = int(descriptor["parameter_skip"]) * NORM_FEATURES
-        self.arrivals.append((int(descriptor["target"]) - before, int(descriptor["target_stride"]), time))
+        # On record for the whole row, of all units.
+        before = int(descriptor["features_before"])
+        row_first = int(descriptor["row_first"])
+        rows = range(row_first, row_first + self.rows(descriptor))
+        self.arrivals.append((int(descriptor["target"]) - before, int(descriptor["target_stride"]), rows, time))
+
+    def normed(self, words: int) -> None:
+        """The next command awaits the words of a load or LayerNorm that might not fit their stream."""
+        if words > UNAWAITED_WORDS:
+            self.norm_arrival = self.everything
+        self.last_norm = self.everything
 
     def record(
         self, name: str, compute: int, work: dict[str, float], waits: dict[str, float], tile_bytes: int = 0
     ) -> None:
-        """Close an operation: it ends when the array issued its last vectors."""
+        """Close an operation: it ends when the array issued its last vectors. Chunks in a row are one."""
         end = self.timeline.last_end
         self.busy += work["busy"]
         cycles = round(end) - round(self.operation_start)
@@ -186,10 +198,13 @@ class ProgramWalk:
         left = cycles - compute - stretched
         norm = min(left, max(0, round(waits.get("layernorm", 0.0))))
         ddr = min(left - norm, max(0, round(waits.get("ddr", 0.0))))
-        bound = max(BOUNDS, key=lambda name: work[name])
-        self.operations.append(
-            Operation(self.layer, name, cycles, compute, stretched, ddr, norm, left - norm - ddr, tile_bytes, bound)
-        )
+        numbers = [cycles, compute, stretched, ddr, norm, left - norm - ddr, tile_bytes]
+        if self.operations and (self.operations[-1].layer, self.operations[-1].name) == (self.layer, name):
+            _, _, *before, _ = astuple(self.operations.pop())
+            numbers = [a + b for a, b in zip(numbers, before, strict=True)]
+            work = {bound: work[bound] + self.last_work[bound] for bound in BOUNDS}
+        self.last_work = work
+        self.operations.append(Operation(self.layer, name, *numbers, max(BOUNDS, key=lambda bound: work[bound])))
 
     def gemm(self, descriptor: np.void) -> Iterator[None]:
         rows = self.rows(descriptor)
@@ -203,9 +218,11 @@ class ProgramWalk:
         first = int(np.searchsorted(ends, offset - begin, side="right"))
         beats = sizes[first : first + count]
         groups = tile_groups(beats)
-        arrival = self.arrival(int(descriptor["source"]))
+        row_first = int(descriptor["row_first"])
+        arrival = self.arrival(int(descriptor["source"]), range(row_first, row_first + rows))
         ready = self.timeline.last_end
-        waited = self.timeline.gemm(arrival, beats, groups, rows)
+        is_norm = descriptor["post"] == POST.layernorm
+        waited = self.timeline.gemm(arrival, beats, groups, rows, not is_norm)
         compute = int(groups.sum()) * rows
         busy = float(np.maximum(groups, OUTPUTS).sum() * rows)
         work = {
@@ -215,17 +232,17 @@ class ProgramWalk:
             "busy": busy,
         }
         exposed = max(0.0, arrival - ready)
-        norms = [self.norm_arrival] + ([self.peer_arrival] if self.peer_norm else [])
-        norm = exposed if self.norm_arrival and arrival in norms else 0.0
+        norms = [self.last_norm] + ([self.peer_arrival] if self.peer_norm else [])
+        norm = exposed if self.last_norm and arrival in norms else 0.0
         self.record(name, compute, work, {"layernorm": norm, "ddr": waited}, int(beats.sum()) * BEAT_BYTES)
         words = rows * count * OUTPUTS
-        if descriptor["post"] == POST.layernorm:
+        if is_norm:
             yield from self.moments(rows)
             self.arrived(descriptor, self.timeline.normed(self.moments_ready, rows, count * OUTPUTS))
-            self.norm_arrival = self.everything
+            self.normed(words)
         else:
             self.arrived(descriptor, self.timeline.activated(words))
-        self.share(descriptor, words, self.everything, descriptor["post"] == POST.layernorm)
+        self.share(descriptor, words, self.everything, is_norm)
 
     def attention(self, descriptor: np.void) -> None:
         """Scores of every row block; contexts follow two steps behind."""
@@ -253,7 +270,7 @@ class ProgramWalk:
             return
         while self.pending:
             self.context()
-        self.arrivals.clear()
+        self.arrivals = [(0, 1 << 16, ALL_ROWS, self.everything)] * RESULT_RECORDS
         self.record_attention()
 
     def record_attention(self) -> None:
@@ -271,10 +288,13 @@ class ProgramWalk:
     def walk(self) -> Iterator[None]:
         for descriptor in decode_program(self.packed.program.tobytes(), self.variant.offset):
             if descriptor["opcode"] == OPCODE.load and self.rows(descriptor) > 0:
-                rows, words = self.rows(descriptor), int(descriptor["tiles"]) * OUTPUTS
+                rows, row_first = self.rows(descriptor), int(descriptor["row_first"])
+                words = int(descriptor["tiles"]) * OUTPUTS
                 delay = self.timeline.agreed() if self.peers else 0.0
                 self.arrived(descriptor, self.timeline.loaded(rows, words, delay))
-                self.norm_arrival = self.launch = self.operation_start = self.everything
+                self.normed(rows * words)
+                if row_first == 0:
+                    self.launch = self.operation_start = self.everything
                 self.share(descriptor, rows * words, self.everything, norm=True)
             elif descriptor["opcode"] == OPCODE.gemm:
                 yield from self.gemm(descriptor)

@@ -30,6 +30,8 @@ RING_BEATS = SPEC.capacity.tile_memory_beats - 8
 # The sequencer runs ahead until a stage has this many commands waiting (hls/kernels/encoder/commands.hpp).
 COMMANDS_AHEAD = 9
 RESULT_RECORDS = 4  # results whose arrival it keeps apart (hls/kernels/encoder/sequencer.hpp)
+RETURN_WORDS = 64 + 64 + 256  # results under way to the words of a gemm (kProjectionWords of commands.hpp)
+UNAWAITED_WORDS = SPEC.stream.words - RETURN_WORDS  # a LayerNorm of more is awaited by every command behind it
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,14 @@ class Timeline:
         ahead = self.merged[-COMMANDS_AHEAD] if len(self.merged) >= COMMANDS_AHEAD else 0.0
         self.stream = max(self.stream, ahead) + self.costs.memory_latency + 2 * self.costs.latency["ReadTiles"]
 
-    def gemm(self, arrival: float, beats: np.ndarray, groups: np.ndarray, rows: int) -> float:
+    def gemm(self, arrival: float, beats: np.ndarray, groups: np.ndarray, rows: int, returns: bool) -> float:
         """All tiles of a matrix over `rows` row blocks; the words it reads are there at `arrival`.
 
-        Returns the cycles in which the array waited for a tile.
+        returns: results go back behind all words before them; only RETURN_WORDS of them can be under way. Otherwise a
+        LayerNorm keeps them. Returns the cycles in which the array waited for a tile.
         """
         self.request_tiles()
-        start, waited = arrival + ARRIVAL_TO_ISSUE, 0.0
+        start, waited, results = arrival + ARRIVAL_TO_ISSUE, 0.0, -RETURN_WORDS
         for tile_beats, tile_groups in zip(beats.tolist(), groups.tolist(), strict=True):
             # The stream is at most one FIFO ahead of the loader.
             self.stream = max(self.stream, self.loader_free - SPEC.stream.tiles / self.costs.beats_per_cycle)
@@ -143,8 +146,10 @@ class Timeline:
             ready, entry = self.load(0.0, tile_beats + TILE_OVERHEAD, tile_groups, available)
             free = max(start, self.issue_free)
             waited += max(0.0, ready - free)
-            self.hold("weights", entry, max(free, ready))
-            self.passes(max(free, ready), tile_groups, rows)
+            begin = max(free, ready, self.merged[-1] + results if returns and results > 0 else 0.0)
+            results += rows * OUTPUTS
+            self.hold("weights", entry, begin)
+            self.passes(begin, tile_groups, rows)
         return waited
 
     def scores(self, arrival: float, keys_arrival: float, keys: int, head_size: int, reload: bool) -> None:
