@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from bertile.config.paths import ROOT
 from bertile.errors import BertileError
 from bertile.experiments import __main__ as program
 from bertile.experiments.grid import Step, read_grid
-from bertile.report.runs import read_runs
+from bertile.report.runs import read_runs, write_run
 
 GRID = """
 [[encoder]]
@@ -126,6 +127,12 @@ def test_what_is_missing_is_run_and_recorded(place, monkeypatch, capfd):
     output = capfd.readouterr().out
     assert "$ bertile" not in output
     assert read_runs(place / "runs")[1].metrics_int8 == pruned.metrics_int8
+    # A record of an older program, and one whose model is gone.
+    write_run(replace(pruned, cycles=1, projected_ms={"300": 1.0, "250": 1.0}), place / "runs")
+    (place / "work" / "mrpc-dense").rename(place / "work" / "elsewhere")
+    run(monkeypatch, *options_of(place), "--recount")
+    assert "left as it is" in capfd.readouterr().out
+    assert read_runs(place / "runs") == [dense, pruned]
 
 
 def test_a_failing_command_stops(place, monkeypatch):
@@ -134,3 +141,5 @@ def test_a_failing_command_stops(place, monkeypatch):
         run(monkeypatch, *options_of(place))
     with pytest.raises(BertileError, match="no such folder"):
         run(monkeypatch, "--data", place / "nowhere")
+    with pytest.raises(BertileError, match="--data"):
+        run(monkeypatch)

@@ -11,8 +11,8 @@ from pathlib import Path
 from bertile.config.paths import BUILD_DIR, ROOT
 from bertile.errors import BertileError, run_program
 from bertile.experiments.grid import Experiment, Step, read_grid
-from bertile.experiments.record import make_record
-from bertile.report.runs import write_run
+from bertile.experiments.record import make_record, recount
+from bertile.report.runs import read_runs, write_run
 from bertile.search.run import PLAN_FILE
 
 GRID = ROOT / "docs" / "results" / "grid.toml"
@@ -45,17 +45,32 @@ def run_experiment(experiment: Experiment, data: Path, work: Path, runs: Path) -
     print(f"{record.name}: {record.metric} {record.score_fp32:.4f} FP32, {record.score_int8:.4f} INT8", flush=True)
 
 
+def recount_all(work: Path, runs: Path) -> None:
+    """Cycles of every record whose model is in `work`, anew."""
+    for record in read_runs(runs):
+        if not (work / record.name).is_dir():
+            print(f"left as it is, there is no {work / record.name}: {record.name}", flush=True)
+            continue
+        counted = recount(record, work / record.name)
+        write_run(counted, runs)
+        print(f"{record.name}: {record.cycles:,} -> {counted.cycles:,} cycles", flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run what is missing of the grid of pruning experiments.")
-    parser.add_argument("--data", type=Path, required=True, help="GLUE folder")
+    parser.add_argument("--data", type=Path, help="GLUE folder, needed to run anything")
     parser.add_argument("--grid", type=Path, default=GRID, help="what to run (docs/results/grid.toml)")
     parser.add_argument("--work", type=Path, default=BUILD_DIR / "runs", help="where models are kept (build/runs)")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where records go (docs/results/runs)")
     parser.add_argument("--only", default="", help="experiments whose name holds this")
     parser.add_argument("--list", action="store_true", help="say what there is and what is missing")
+    parser.add_argument("--recount", action="store_true", help="cycles of all records anew, from models at hand")
     options = parser.parse_args()
-    if not options.data.is_dir():
-        raise BertileError(f"{options.data}: no such folder")
+    if options.recount:
+        recount_all(options.work, options.runs)
+        return 0
+    if not (options.data and options.data.is_dir()):
+        raise BertileError(f"{options.data}: no such folder" if options.data else "--data: which folder has GLUE?")
     for experiment in read_grid(options.grid):
         done = (options.runs / f"{experiment.name}.json").is_file()
         if options.list:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from bertile.cli.evaluate import open_fp32, open_packed
@@ -13,7 +14,7 @@ from bertile.evaluate import evaluate_task
 from bertile.experiments.grid import Experiment
 from bertile.models.load import load_model
 from bertile.pack.container import load_packed, save_packed
-from bertile.pack.packer import packed_sparsity
+from bertile.pack.packer import PackedModel, packed_sparsity
 from bertile.perf.bench import processor
 from bertile.perf.estimate import estimate_cycles, project_milliseconds
 from bertile.prune.folder import read_pruning
@@ -42,13 +43,25 @@ def described_distillation(options: dict) -> str:
     return ",".join(f"{name}:{parts[name]:g}" for name in ("logits", "hidden", "attention") if parts[name])
 
 
+def pack_folder(folder: Path) -> PackedModel:
+    """The packed model of a model folder; `FOLDER.bertile` beside it."""
+    file = folder.with_name(f"{folder.name}.bertile")
+    save_packed(pack_model(load_model(str(folder)), str(folder)), file)
+    return load_packed(file)
+
+
+def recount(record: RunRecord, folder: Path) -> RunRecord:
+    """The record with the cycles that its model takes now: programs and estimates change, scores do not."""
+    packed = pack_folder(folder)
+    cycles, milliseconds = estimate_cycles(packed, [record.tokens]).total, project_milliseconds(packed, record.tokens)
+    return replace(record, cycles=cycles, projected_ms=milliseconds)
+
+
 def make_record(experiment: Experiment, data: Path, work: Path, runs: Path) -> RunRecord:
     """Pack the model folder of `experiment` in `work`, score it on the dev set, and write down all of it."""
     folder = work / experiment.name
     file = work / f"{experiment.name}.bertile"
-    model = load_model(str(folder))
-    save_packed(pack_model(model, str(folder)), file)
-    packed = load_packed(file)
+    packed = pack_folder(folder)
     task = find_task(experiment.task, None, data)
     train, dev = read_split(task, data, "train"), read_split(task, data, "dev")
     log = json.loads((folder / TRAINING_LOG).read_text())
@@ -64,7 +77,7 @@ def make_record(experiment: Experiment, data: Path, work: Path, runs: Path) -> R
     return RunRecord(
         name=experiment.name,
         task=experiment.task,
-        model=model.name,
+        model=load_model(str(folder)).name,
         method=experiment.method,
         pattern=experiment.pattern,
         sparsity=experiment.sparsity,

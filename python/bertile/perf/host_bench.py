@@ -21,6 +21,7 @@ import numpy as np
 from bertile.cli.console import library_output_aside, output, working
 from bertile.config.paths import BUILD_DIR
 from bertile.errors import run_program
+from bertile.pack.deal import UNITS
 from bertile.pack.packer import PackedModel
 from bertile.perf.bench import processor
 from bertile.perf.rtl_bench import shape_study
@@ -30,6 +31,7 @@ from bertile.text import random_sequences
 
 SHAPE, TOKENS = "bert-base", 128
 SINGLE, QUEUED, WARM = 200, 300, 20
+SWITCHES, BURST = 100, 6  # bursts that leave the units to a request each, and requests of one
 RUN_MILLISECONDS = 5  # how long the emulated card takes for a launch
 Span = tuple[float, float]
 STAGES = tuple(StageTimes.__dataclass_fields__)
@@ -37,7 +39,7 @@ STAGES = tuple(StageTimes.__dataclass_fields__)
 
 def empty_model(folder: Path) -> PackedModel:
     """One layer of the shape, whose program is nothing but its end."""
-    packed = shape_study(folder, SHAPE, 1, 0.9)
+    packed = shape_study(folder, SHAPE, 1, 0.9, UNITS)
     return replace(packed, program=np.zeros_like(packed.program))
 
 
@@ -75,6 +77,20 @@ def measure_queued(encoder: Encoder, ids: np.ndarray) -> dict:
         "requests_per_second": QUEUED / wall,
         "host_work_overlapped": sum(inside(one, runs) for one in work) / sum(last - first for first, last in work),
         "stages": stage_table(answers),
+    }
+
+
+def measure_switching(encoder: Encoder, ids: np.ndarray) -> dict:
+    """A lone request, which all units share, right behind others of both modes."""
+    behind: dict[str, list[Answer]] = {"burst": [], "lone": []}
+    for _ in range(SWITCHES + WARM):
+        for future in [encoder.submit_tokens([ids]) for _ in range(BURST)]:
+            future.result()
+        for answers in behind.values():
+            answers.append(encoder.submit_tokens([ids]).result())
+    return {
+        "requests": SWITCHES,
+        "behind": {mode: stage_table(answers[WARM:]) for mode, answers in behind.items()},
     }
 
 
@@ -120,8 +136,13 @@ def measure() -> dict:
             "run_ms": RUN_MILLISECONDS,
         }
         os.environ["BERTILE_EMU_FAULT"] = f"slow:{RUN_MILLISECONDS}"  # for the first card that this process opens
-        for name, function in (("queued", measure_queued), ("single", measure_single)):
-            with working(name), Encoder(None, packed) as encoder:
+        for name, function, together in (
+            ("queued", measure_queued, False),
+            ("single", measure_single, False),
+            ("shared", measure_single, True),
+            ("switching", measure_switching, None),
+        ):
+            with working(name), Encoder(None, packed, together=together) as encoder:
                 results[name] = function(encoder, ids)
     return results
 

@@ -1,4 +1,6 @@
-"""`python -m bertile.report.performance`: docs/performance.md from docs/results/rtl.json and host.json."""
+"""`python -m bertile.report.performance`: docs/performance.md, and its picture of three units, from
+docs/results/rtl.json and host.json.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,12 @@ import sys
 
 from bertile.config.paths import ROOT
 from bertile.report.host import host_lines
+from bertile.report.team_cycles import draw_teams
 
 SOURCE = ROOT / "docs" / "results" / "rtl.json"
 HOST_SOURCE = ROOT / "docs" / "results" / "host.json"
 TARGET = ROOT / "docs" / "performance.md"
+TEAM_PICTURE = ROOT / "docs" / "images" / "three-units.png"
 PARTS = ("compute", "drain", "ddr", "layernorm", "latency", "launch", "finish")
 
 
@@ -94,6 +98,8 @@ def team_lines(results: dict, clocks: str) -> list[str]:
         f"estimate off by | projected ms at {clocks.replace(' and ', ' / ')} MHz |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
         *team_rows(results),
+        "",
+        "![What three units need beyond the multiplications](images/three-units.png)",
         "",
         "Where the cycles of the unit that ends last go, from the estimate; layernorm has the wait for partial sums",
         "and for the words of the others in it:",
@@ -185,7 +191,9 @@ def render(results: dict, host: dict) -> str:
 
 
 def main() -> int:
-    TARGET.write_text(render(json.loads(SOURCE.read_text()), json.loads(HOST_SOURCE.read_text())))
+    results = json.loads(SOURCE.read_text())
+    draw_teams(results, TEAM_PICTURE)
+    TARGET.write_text(render(results, json.loads(HOST_SOURCE.read_text())))
     return 0
 
 

@@ -51,7 +51,7 @@ def draw_request(axis: plt.Axes, alone: dict, together: dict, clock: int) -> Non
                   textcoords="offset points", ha="center", fontsize=7.5)  # fmt: skip
     labels = [OTHER_LABELS.get(name) or LABELS[name] for name in [*names, "counted"]]
     axis.set_xticks(range(len(labels)), labels, rotation=35, ha="right", fontsize=8)
-    axis.set_ylim(0, max(counted, base) * 1.25)
+    axis.set_ylim(min(0.0, *(value for _, value in steps)) * 2, max(counted, base) * 1.25)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axis.set_title(
         f"{together['sparsity']:.0%} sparse, {together['tokens'][0]} tokens: {together['cycles']:,} cycles "
