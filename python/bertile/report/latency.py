@@ -123,7 +123,7 @@ def draw_lengths(axis: plt.Axes, results: dict) -> None:
     names = ordered(row["runtime"] for row in measured)
     groups = [(name, "measured", select(measured, runtime=name)) for name in names]
     groups += [
-        (f"U200{', three units' * (look == 'shared')}, {density_text(share)}", look, rows)
+        (f"{'3 units' if look == 'shared' else 'U200'}, {density_text(share)}", look, rows)
         for share in ordered(row["sparsity"] for row in first)
         for look in HOLLOW
         if (rows := [row for row in select(first, sparsity=share) if look_of(row) == look])
@@ -135,15 +135,17 @@ def draw_lengths(axis: plt.Axes, results: dict) -> None:
             marker=MARKERS[look], linestyle=STYLES[look], markersize=6,
             markerfacecolor="white" if look in HOLLOW else None, alpha=1 - 0.12 * (number % 4),
         )  # fmt: skip
-        axis.annotate(name, (rows[-1]["tokens"], rows[-1]["latency_ms"]), xytext=(8, 0), textcoords="offset points",
-                      va="center", fontsize=8, color=COLOURS[look])  # fmt: skip
+        # Lines of the card lie close: those of three units have their names on the left.
+        row, offset, side = (rows[0], -8, "right") if look == "shared" else (rows[-1], 8, "left")
+        axis.annotate(name, (row["tokens"], row["latency_ms"]), xytext=(offset, 0), textcoords="offset points",
+                      va="center", ha=side, fontsize=8, color=COLOURS[look])  # fmt: skip
     lengths = sorted({row["tokens"] for row in measured + first})
     logarithmic(axis, "y")
     axis.set_xscale("log")
     axis.set_xticks(lengths, [str(length) for length in lengths])
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.tick_params(axis="x", which="minor", length=0)
-    axis.set_xlim(min(lengths) / 1.25, max(lengths) * 3.2)
+    axis.set_xlim(min(lengths) / (5 if len(groups) > len(names) else 1.25), max(lengths) * 5)
     axis.set_xlabel("tokens of one request")
     axis.set_title(f"U200 projected at {results['clocks_megahertz'][0]} MHz, not measured on a board", fontsize=10.5)
 
