@@ -108,6 +108,18 @@ def hanging(xclbin: Path, model: Path) -> dict:
         return {"said": said, "seconds": seconds, **afterwards(encoder, ids[0])}
 
 
+def flawed(xclbin: Path, model: Path) -> dict:
+    """The shared program of one unit goes wrong in the middle (the caller wrote it so); then a request a unit."""
+    with Encoder(xclbin, model, timeout_s=TIMEOUT, together=True) as encoder:
+        ids = requests(4, encoder.packed.config.vocabulary)
+        begin = time.perf_counter()
+        said = outcome(encoder.submit_tokens([ids[0]]))
+        seconds = time.perf_counter() - begin
+    with Encoder(xclbin, model, timeout_s=30, together=False) as encoder:
+        after = [digest(encoder.submit_tokens([item]).result().value) for item in ids]
+    return {"said": said, "seconds": seconds, "after": after}
+
+
 def lost(xclbin: Path, model: Path) -> dict:
     """The card's process is killed while units wait for another (the caller sets the fault)."""
     with Encoder(xclbin, model, timeout_s=30, together=True) as encoder:
@@ -146,4 +158,4 @@ def endless(xclbin: Path, model: Path) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(main((modes, chosen, burst, pressed, texts_at_once, refused, hanging, lost, closed, endless)))
+    sys.exit(main((modes, chosen, burst, pressed, texts_at_once, refused, hanging, flawed, lost, closed, endless)))

@@ -9,20 +9,24 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bertile.config.kernels import load_link
+from bertile.config.spec import load_spec
 from bertile.devices.launch import row_blocks_of
 from bertile.devices.registry import DeviceOptions, open_device
 from bertile.emulation.axlf import Section, decode_container
 from bertile.emulation.xclbin import encode_xclbin
 from bertile.errors import CapacityError
+from bertile.pack.container import save_packed
 
 from .host import digest, requests
 from .team_host import BURST, LAUNCHES, LONE, PRESSED, TIMEOUT, launch_ids
 from .test_encoder import expected_digests
 from .test_faults import check
 
+SPEC = load_spec()
 PROGRAM = Path(__file__).with_name("team_host.py")
 UNITS = [unit.encoder for unit in load_link().units]
 ALL = "+".join(UNITS)
@@ -93,6 +97,32 @@ def test_a_unit_that_never_begins(card, dealt):
     assert result["seconds"] < TIMEOUT + 5
     assert result["refusal"] == NEVER
     assert (result["after"], result["cards"]) == ("answered", 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "said"),
+    [
+        # Indices behind the source: an error flag of the second engine, and the launch ends.
+        ("source_stride", -16, "encoder_2: the engine reports error index"),
+        # A tile too few is asked for: the second engine waits for ever, and the others for its words.
+        ("tile_beats", -1, "encoder_1, encoder_2 and encoder_3 do not finish: no end after 1.5 s"),
+    ],
+)
+def test_a_fault_in_the_middle_of_a_shared_launch(card, dealt, tmp_path, field, change, said):
+    """It ends within the host's limit, on all units, and the next requests run."""
+    packed = dealt.packed
+    variant = next(v for v in packed.variants if (v.units, v.unit) == (3, 1))  # the one for short launches
+    program = packed.program.copy()
+    records = program.reshape(-1).view(SPEC.records["descriptor"].dtype)[variant.offset :]
+    end = np.flatnonzero(records["opcode"] == SPEC.opcode.end)[0]
+    last = np.flatnonzero(records["opcode"][:end] == SPEC.opcode.gemm)[-1]
+    records[field][last] = int(records[field][last]) + change
+    save_packed(replace(packed, program=program), tmp_path / "flawed.bertile")
+    result = card.scenario("flawed", tmp_path / "flawed.bertile", program=PROGRAM).result
+    assert result["said"].startswith(said)
+    assert result["seconds"] < TIMEOUT + 5
+    ids = requests(4, packed.config.vocabulary)
+    assert result["after"] == expected_digests(dealt, ids)
 
 
 def test_a_card_lost_while_units_wait(card, dealt):
