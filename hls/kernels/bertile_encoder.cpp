@@ -115,6 +115,12 @@ void RunStages(const Beat* program, const Beat* weights, const Beat* parameters,
   Stream<Beat, kActivatedDepth> activated("activated");
   Stream<Beat, kWordDepth> probabilities("probabilities");
   Stream<Beat, kWordDepth> normalized("normalized");
+// Block RAM is short in the region with two encoders (docs/area.md).
+#pragma HLS BIND_STORAGE variable = exponential_table type = fifo impl = lutram
+#pragma HLS BIND_STORAGE variable = activation_table type = fifo impl = lutram
+#pragma HLS BIND_STORAGE variable = accumulate_parameters type = fifo impl = lutram
+#pragma HLS BIND_STORAGE variable = to_softmax type = fifo impl = lutram
+#pragma HLS BIND_STORAGE variable = to_norm type = fifo impl = lutram
 #pragma HLS BIND_STORAGE variable = sums type = fifo impl = uram
 #pragma HLS BIND_STORAGE variable = residuals type = fifo impl = uram
 

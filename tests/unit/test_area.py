@@ -146,7 +146,7 @@ def test_the_encoder_has_the_multipliers_and_fifos_of_its_stages() -> None:
     assert stages["NormApply"].dsp == 4 * 32 + 3
     assert stages["streams"].uram == 32 + 16
     # Nine and two FIFOs of 64, parameters, scores, engine words, tiles and results.
-    assert stages["streams"].bram == 9 * 8 + 2 * 4 + 8 + 16 + 32 + 2 * 8
+    assert stages["streams"].bram == 4 * 8 + 2 * 4 + 8 + 16 + 32 + 2 * 32 + 2 * 8
     assert encoder_cost() == sum(stages.values(), Cost())
 
 

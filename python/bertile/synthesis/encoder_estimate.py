@@ -21,6 +21,7 @@ WORD = 8 * LANES
 BEAT = 8 * SPEC.packet.beat_bytes
 ROW_BLOCKS = SPEC.capacity.tokens // SPEC.word.tokens
 FIFO_DEPTH = 64  # kWordDepth
+ACTIVATED_DEPTH = 256  # kActivatedDepth
 PARAMETER_DEPTH = 258  # kNormParameterDepth
 SHIFT_BITS = 6
 
@@ -229,7 +230,9 @@ def streams() -> list[Item]:
     capacity = SPEC.capacity
     sums = ROW_BLOCKS * capacity.hidden
     return [
-        Item("512 x 64: three tables and parameters, three results, three words", 9, block_ram(BEAT, FIFO_DEPTH)),
+        Item("512 x 64: three tables and parameters, two of the results", 5, lut_ram(BEAT, FIFO_DEPTH)),
+        Item("512 x 64: results for Activate, two words", 3, block_ram(BEAT, FIFO_DEPTH)),
+        Item(f"512 x {ACTIVATED_DEPTH}: words of a gemm", 1, block_ram(BEAT, ACTIVATED_DEPTH)),
         Item("256 x 64: loaded, stored", 2, block_ram(WORD, FIFO_DEPTH)),
         Item(f"512 x {PARAMETER_DEPTH}: parameters of the second pass", 1, block_ram(BEAT, PARAMETER_DEPTH)),
         Item(f"512 x {2 * capacity.tokens}: scores", 1, block_ram(WIDE_WORD, 2 * capacity.tokens)),
@@ -240,7 +243,7 @@ def streams() -> list[Item]:
         Item("512 x 2: maxima, both statuses", 3, lut_ram(WIDE_WORD, 2)),
         Item("commands, 12 of up to 160 x 8", 12, lut_ram(160, 8)),
         Item(f"512 x {SPEC.stream.words}: engine words", 1, block_ram(BEAT, SPEC.stream.words)),
-        Item(f"512 x {SPEC.stream.words_from}: words of two other units", 2, lut_ram(BEAT, SPEC.stream.words_from)),
+        Item(f"512 x {SPEC.stream.words_from}: words of two other units", 2, block_ram(BEAT, SPEC.stream.words_from)),
         Item(f"512 x {SPEC.stream.moments_from}: their sums", 2, lut_ram(BEAT, SPEC.stream.moments_from)),
         Item(f"512 x {SPEC.stream.tiles}: tiles, results", 2, block_ram(BEAT, SPEC.stream.tiles)),
         Item(f"512 x {SPEC.stream.commands}: engine commands", 1, lut_ram(BEAT, SPEC.stream.commands)),
