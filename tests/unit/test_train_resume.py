@@ -140,5 +140,5 @@ def test_other_data_is_another_run(source, data, tmp_path, monkeypatch):
     for name in ("train", "dev"):
         text = (data / f"{name}.tsv").read_text()
         (tmp_path / "other" / f"{name}.tsv").write_text(text.replace("two", "six"))
-    with pytest.raises(BertileError, match="with another examples_sha256"):
+    with pytest.raises(BertileError, match="with different examples_sha256"):
         run_job(replace(job, data=tmp_path / "other"))
