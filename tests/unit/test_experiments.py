@@ -120,7 +120,7 @@ def test_what_is_missing_is_run_and_recorded(place, monkeypatch, capfd):
     assert (pruned.steps, pruned.seed, len(pruned.commands)) == (9, 2, 3)
     assert str(place) not in json.dumps(pruned.commands)
     capfd.readouterr()
-    run(monkeypatch, *options_of(place), "--list")
+    run(monkeypatch, *options_of(place)[2:], "--list")
     assert capfd.readouterr().out.split() == ["done", "mrpc-dense", "done", "mrpc-gradual-50-s2"]
     (place / "runs" / "mrpc-gradual-50-s2.json").unlink()
     run(monkeypatch, *options_of(place))  # the models are there: only scored again

@@ -69,7 +69,7 @@ def main() -> int:
     if options.recount:
         recount_all(options.work, options.runs)
         return 0
-    if not (options.data and options.data.is_dir()):
+    if not options.list and not (options.data and options.data.is_dir()):
         raise BertileError(f"{options.data}: no such folder" if options.data else "--data: which folder has GLUE?")
     for experiment in read_grid(options.grid):
         done = (options.runs / f"{experiment.name}.json").is_file()
