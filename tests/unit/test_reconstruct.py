@@ -13,6 +13,7 @@ from torch import nn
 
 from bertile.errors import BertileError
 from bertile.models.classifier import load_trainable
+from bertile.models.families import matrices
 from bertile.prune.groups import element_masks, group_sets, zeroed_share
 from bertile.prune.pattern import parse_pattern
 from bertile.prune.pruner import Pruner
@@ -133,6 +134,38 @@ def test_a_run_starts_from_the_reconstruction(source, data, tmp_path):
     dense = final_weights(tmp_path.__class__(source()))["bert.encoder.layer.1.output.dense.weight"]
     assert float((weight == 0).float().mean()) == pytest.approx(0.5, abs=1e-3)
     assert not torch.allclose(weight[weight != 0], dense[weight != 0], atol=1e-3)
+
+
+def test_both_networks_are_sorted_alike(source):
+    worker, _, config = worker_of(source())
+    dense = {name: linear.weight.clone() for name, linear in matrices(worker.dense, "bert").items()}
+    worker.order(config)
+    sorted_ones = {name: linear.weight for name, linear in matrices(worker.dense, "bert").items()}
+    for name, weight in worker.weights.items():
+        assert torch.equal(weight, sorted_ones[name])
+        assert not torch.equal(weight, dense[name])
+    carried = worker.input_squares()["layers.1.ffn_out"] * worker.weights["layers.1.ffn_out"].square().sum(0)
+    assert (carried.diff() <= 1e-6 * carried[0]).all()
+    worker.weights["layers.0.query"][0] = 0.0  # pruned before: nothing moves
+    worker.weights["layers.1.ffn_out"].copy_(worker.weights["layers.1.ffn_out"].flip(1))
+    before = {name: weight.clone() for name, weight in worker.weights.items()}
+    worker.order(config)
+    assert all(torch.equal(weight, before[name]) for name, weight in worker.weights.items())
+
+
+def test_a_run_sorts_features_unless_told_not_to(source, data, tmp_path):
+    """With a ridge that leaves weights as they are, each is the dense network's: in its place, or in another."""
+    prune = {"method": "reconstruct", "score": "activation", "sparsity": 0.1, "reconstruct_texts": 16, "ridge": 1e9}
+    weights = []
+    for order in (True, False):
+        options = {"max_steps": 1, "learning_rate": 1e-9}
+        job = make_job(source(), tmp_path / str(order), data, options, prune=prune | {"order": order})
+        run_job(job)
+        weights.append(final_weights(tmp_path / str(order))["bert.encoder.layer.0.output.dense.weight"])
+    dense = final_weights(tmp_path.__class__(source()))["bert.encoder.layer.0.output.dense.weight"]
+    close = [float((weight - dense)[weight != 0].abs().lt(1e-4).float().mean()) for weight in weights]
+    assert close[0] < 0.1
+    assert close[1] > 0.99
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,22 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.tiny_training import LEARN, make_job
 
 from bertile.errors import BertileError
 from bertile.models.classifier import load_trainable
-from bertile.models.load import load_model
+from bertile.models.load import embeddings, encoder_layers, load_model
+from bertile.pack.packer import pack_encoder
+from bertile.perf.estimate import estimate_cycles
 from bertile.prune.groups import element_masks, group_sets
+from bertile.prune.magnitude import prune_magnitude
 from bertile.prune.pattern import parse_pattern
 from bertile.prune.plan import read_plan
 from bertile.prune.select import select_masks
+from bertile.quantize.quantizer import quantize_encoder
 from bertile.search.constraint import Constraint
 from bertile.search.judge import RECOVERIES, Judge, JudgeOptions
 from bertile.search.run import Searcher, SearchJob, best_of, front_of, search, write_results
@@ -44,9 +49,10 @@ def job(dense, data) -> SearchJob:
     return SearchJob(str(dense), task, data, "1x16", Constraint("sparsity", 0.5), 6, tokens=16, judge=SMALL)
 
 
-def judge_of(job: SearchJob, recovery: str) -> Judge:
+def judge_of(job: SearchJob, recovery: str, **options) -> Judge:
     model = load_trainable(job.source, job.task, 0)
-    return Judge(model, job.task, read_split(job.task, job.data, "train"), replace(SMALL, recovery=recovery), 64, 0)
+    options = replace(SMALL, recovery=recovery, **options)
+    return Judge(model, job.task, read_split(job.task, job.data, "train"), options, 64, 0)
 
 
 def verdict_of(judge: Judge, sparsity: float):
@@ -59,7 +65,7 @@ def test_recoveries_come_closer_to_the_dense_network(job):
     """Bias alone helps, least squares more; nothing pruned is no divergence; the dense network stays as it is."""
     hidden = {}
     for recovery in RECOVERIES:
-        judge = judge_of(job, recovery)
+        judge = judge_of(job, recovery, texts=48)
         before = {name: tensor.clone() for name, tensor in judge.dense.state_dict().items()}
         first, again = verdict_of(judge, 0.6), verdict_of(judge, 0.6)
         assert first == again  # one verdict leaves nothing behind for the next
@@ -153,6 +159,25 @@ def test_cycles_are_met(job, tmp_path):
     limit = (least + most) // 2
     found = search(replace(job, constraint=Constraint("cycles", limit), trials=4), tmp_path / "s")
     assert all(0.96 * limit <= record.cycles <= limit for record in found)
+
+
+def test_kept_neurons_are_counted_where_pruning_moves_them(job, tmp_path):
+    """The cycles of a plan are those of the network that pruning after it ends with."""
+    job = replace(job, pattern="heads+neurons", tokens=64)
+    searcher = Searcher(job)
+    space = make_space(searcher.pattern, load_model(job.source).config, {})
+    plan = space.plan(space.neutral(), 0.4)
+    pruned = prune_magnitude(load_model(job.source), searcher.pattern, 0.0, plan=plan.shares)
+    ids = [np.arange(64) % 50]
+    quantized = quantize_encoder(encoder_layers(pruned.model), pruned.model.config, embeddings(pruned.model), ids)
+    assert searcher.cycles(plan) == estimate_cycles(pack_encoder(quantized), [64]).total
+
+
+@pytest.mark.parametrize("pattern", ["heads+neurons", "heads+neurons+1x16", "16x16+1x16"])
+def test_patterns_of_several_kinds(pattern, job, tmp_path):
+    found = search(replace(job, pattern=pattern, constraint=Constraint("sparsity", 0.6), trials=5), tmp_path / "s")
+    assert [record.name for record in found][:3] == ["uniform", "global", "sensitivity"]
+    assert all(0.6 - 0.005 <= record.sparsity <= 0.7 for record in found)
 
 
 def test_a_front(job, tmp_path):

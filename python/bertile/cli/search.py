@@ -138,13 +138,12 @@ def search(
         raise BertileError("--pareto needs no constraint: its front goes over all of them")
     constraint = None if pareto else make_constraint(sparsity, cycles, latency_us)
     sections = sections_of({"max_steps": max_steps, "seed": seed}, {}, None, settings)
-    make_options(recipe, sections, prunes=True)  # what is wrong there is said before the search
+    pruning = make_options(recipe, sections, prunes=True).prune  # what is wrong there is said before the search
     found_task = find_task(task, metric, data) if task else None
     if found_task is None:
         raise BertileError("give --task NAME, with --data DIR")
-    job = SearchJob(
-        model, found_task, data, pattern, constraint, trials, sampler, seed, tokens, judge=JudgeOptions(recovery)
-    )
+    judge = JudgeOptions(recovery, order=pruning.order)
+    job = SearchJob(model, found_task, data, pattern, constraint, trials, sampler, seed, tokens, judge=judge)
     if workers > 1:
         torch.set_num_threads(threads(workers))
     helper = bool(os.environ.get(WORKER))

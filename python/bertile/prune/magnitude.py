@@ -16,7 +16,7 @@ from bertile.models.folder import new_folder
 from bertile.models.load import Model, write_model
 from bertile.prune.folder import Provenance, write_masks
 from bertile.prune.groups import element_masks, group_sets, zeroed_share
-from bertile.prune.neurons import gather_neurons
+from bertile.prune.order import gather_neurons
 from bertile.prune.pattern import Pattern
 from bertile.prune.pruner import Masking
 from bertile.prune.scores import WEIGHT_SCORES, weight_scores

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import nn
 
-from bertile.models.encoder import MATRICES
+from bertile.models.encoder import MATRICES, EncoderConfig
 from bertile.models.families import layer_modules, matrices
 from bertile.prune.groups import GroupSet, Matrices, element_masks
+from bertile.prune.order import feature_orders, order_features
 from bertile.prune.pruner import Pruner
 from bertile.prune.replay import Replay, States
 from bertile.prune.scores import ACTIVATION, activation_scores, weight_scores
@@ -83,6 +84,17 @@ class Reconstructor:
         if score == ACTIVATION:
             return activation_scores(sets, self.weights, self.input_squares())
         return weight_scores(score, sets, self.weights, seed)
+
+    def order(self, config: EncoderConfig) -> None:
+        """Sort the features of both networks alike, by what they carry in the student (`prune/order.py`).
+
+        A student that has zeros stays as it is: another order would tear the groups apart that were pruned before.
+        """
+        if any(bool((weight == 0).any()) for weight in self.weights.values()):
+            return
+        orders = feature_orders(self.weights, self.input_squares(), config)
+        for network in (self.dense, self.student):
+            order_features(matrices(network, self.family), orders)
 
     @torch.no_grad()
     def reconstruct(self, kept: Matrices, ridge: float) -> None:

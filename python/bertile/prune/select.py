@@ -104,7 +104,7 @@ def _even_shares(totals: Sequence[int], zeros: Sequence[int], share: float) -> l
     return result
 
 
-def _global_masks(sets: Sequence[GroupSet], ranked: Arrays, share: float, live: Arrays) -> Masks:
+def global_masks(sets: Sequence[GroupSet], ranked: Arrays, share: float, live: Arrays) -> Masks:
     """One threshold over all sets: the weakest groups until `share` of the weights is closest."""
     order = np.argsort(np.concatenate([ranked[s.name] for s in sets]), kind="stable")
     left = np.concatenate([live[s.name] for s in sets])[order]
@@ -192,7 +192,7 @@ def select_masks(
         if plan is not None:
             masks |= _planned_masks(group, ranked, plan, live)
         else:
-            masks |= (_global_masks if whole else _uniform_masks)(group, ranked, share, live)
+            masks |= (global_masks if whole else _uniform_masks)(group, ranked, share, live)
         chosen += group
     return {s.name: masks[s.name] for s in sets}
 

@@ -34,7 +34,7 @@ def sensitivities(
 def directions(judge: Judge, space: Space, sparsity: float, costs: dict[str, float]) -> dict[str, dict[str, float]]:
     """`global`: what one threshold over all magnitudes keeps of each set; `sensitivity`: what their costs ask for."""
     sets = space.fitted()
-    taken = judge.global_shares(space.pattern, list(space.sets), sparsity)
+    taken = judge.global_shares(sets, sparsity)
     powers = {s.name: float(np.power(max(costs[s.name], 1e-9), SENSITIVITY_POWER)) for s in sets}
     largest = max(powers.values())
     return {

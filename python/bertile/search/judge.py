@@ -13,11 +13,10 @@ from bertile.errors import BertileError
 from bertile.models.classifier import TrainedModel
 from bertile.models.families import matrices
 from bertile.prune.groups import GroupSet
-from bertile.prune.pattern import Pattern
 from bertile.prune.pruner import Masking
 from bertile.prune.reconstruct import BIAS_ONLY, RIDGE, Reconstructor
 from bertile.prune.scores import activation_scores, weight_scores
-from bertile.prune.select import Masks, select_masks
+from bertile.prune.select import Masks, global_masks
 from bertile.quantize.texts import spread_indices
 from bertile.tasks.data import Split
 from bertile.tasks.glue import Task
@@ -34,7 +33,8 @@ BATCH = 32
 class JudgeOptions:
     """recovery: one of RECOVERIES. texts: training texts that it sees. held_out: others, which it is judged on.
 
-    steps, learning_rate: of `distill` and `halving`, which go on from least squares.
+    steps, learning_rate: of `distill` and `halving`, which go on from least squares. order: sort features first, as
+    pruning does (`prune.order`).
     """
 
     recovery: str = "least-squares"
@@ -42,6 +42,7 @@ class JudgeOptions:
     held_out: int = 256
     steps: int = 20
     learning_rate: float = 3e-4
+    order: bool = True
 
     def __post_init__(self) -> None:
         if self.recovery not in RECOVERIES:
@@ -84,6 +85,8 @@ class Judge:
         self.student = copy.deepcopy(self.dense)
         family = model.config.family
         self.worker = Reconstructor(self.dense.base_model, self.student.base_model, family, inputs)
+        if options.order:
+            self.worker.order(model.config)
         self.squares = self.worker.input_squares()
         self.tensors = {n: linear.weight.data for n, linear in matrices(self.dense.base_model, family).items()}
 
@@ -96,9 +99,10 @@ class Judge:
         """What the dense network's groups are worth."""
         return activation_scores(sets, self.tensors, self.squares)
 
-    def global_shares(self, pattern: Pattern, sets: list[GroupSet], sparsity: float) -> dict[str, float]:
-        """What one threshold over all magnitudes takes of each set."""
-        masks = select_masks(pattern, sets, weight_scores("l2", sets, self.tensors), self.tensors, sparsity, "global")
+    def global_shares(self, sets: list[GroupSet], sparsity: float) -> dict[str, float]:
+        """What one threshold over all magnitudes takes of each set, which share no weight."""
+        magnitudes = weight_scores("l2", sets, self.tensors)
+        masks = global_masks(sets, magnitudes, sparsity, {s.name: np.full(s.count, s.weights) for s in sets})
         return {name: 1 - float(mask.mean()) for name, mask in masks.items()}
 
     def judge_masked(self, kept: Mapping[str, torch.Tensor]) -> Verdict:

@@ -20,6 +20,7 @@ from bertile.models.classifier import TrainedModel, load_trainable
 from bertile.models.folder import find_folder
 from bertile.models.load import Model
 from bertile.prune.groups import element_masks
+from bertile.prune.order import gather_masks
 from bertile.prune.pattern import parse_pattern
 from bertile.prune.plan import Plan, write_plan
 from bertile.prune.scores import weight_scores
@@ -122,7 +123,9 @@ class Searcher:
         return masks, element_masks(self.sets, masks, self.tensors)
 
     def cycles(self, plan: Plan) -> int:
-        return self.cycle_model.cycles(self.masks(plan)[1])
+        """Of the network that a plan ends with."""
+        masks, _ = gather_masks(self.pattern, self.sets, self.masks(plan)[0])
+        return self.cycle_model.cycles(element_masks(self.sets, masks, self.tensors))
 
     def run_trial(self) -> None:
         """Draw a candidate, judge it, tell the study."""
@@ -139,7 +142,7 @@ class Searcher:
             study.tell(trial, state=TrialState.PRUNED)
             return
         masks, kept = self.masks(plan)
-        cycles = self.cycle_model.cycles(kept)
+        cycles = self.cycles(plan)
 
         def give_up(rung: int, verdict: Verdict) -> bool:
             if job.constraint is None:  # of two objectives Optuna cannot tell which is behind

@@ -65,7 +65,8 @@ class PruneOptions:
     interval: int = 10
     rewind: bool = True
     cycles: int = 4
-    rounds: int = 3  # of method reconstruct, with the next two
+    order: bool = True  # of method reconstruct, with the next three: features are sorted first
+    rounds: int = 3
     ridge: float = RIDGE
     reconstruct_texts: int = 512
     lasso_strength: float = 1e-4

@@ -22,7 +22,7 @@ from bertile.models.folder import check_other_folder, check_replaceable, find_fo
 from bertile.models.load import quiet
 from bertile.models.task_head import read_task_head
 from bertile.prune.folder import Provenance, read_pruning, write_masks
-from bertile.prune.neurons import gather_neurons
+from bertile.prune.order import gather_neurons
 from bertile.prune.plan import read_plan
 from bertile.prune.pruner import Pruner
 from bertile.prune.reconstruct import Reconstructor, prune_reconstructing
@@ -137,6 +137,8 @@ def reconstruct_student(job: Job, trainer: BertileTrainer, progress: Progress, s
     chosen = spread_indices(len(train), options.reconstruct_texts)
     batches = padded_batches(train, chosen, student.tokenizer, job.options.train.batch_size)
     worker = Reconstructor(dense, network, student.config.family, map(without_labels, batches))
+    if options.order:
+        worker.order(student.config)
     prune_reconstructing(worker, trainer.pruner, options.rounds, options.ridge, progress)
     errors = ", ".join(f"{error:.3f}" for error in worker.errors)
     say(f"reconstructed from {len(chosen)} texts: relative squared error of the layers {errors}")

@@ -1,4 +1,4 @@
-"""Moving neurons: the network computes the same, and those that are left stand together."""
+"""Moving features: the network computes the same, what carries most comes first, what is left stands together."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from bertile.models.encoder import EncoderConfig
 from bertile.models.families import matrices
 from bertile.prune.groups import element_masks, group_sets
 from bertile.prune.magnitude import prune_magnitude
-from bertile.prune.neurons import gather_neurons
+from bertile.prune.order import NEURONS, PRODUCTS, VALUES, feature_orders, gather_neurons, order_features
 from bertile.prune.pattern import parse_pattern
 from bertile.prune.pruner import Masking
 
@@ -60,6 +61,46 @@ def test_the_network_computes_the_same(tiny_model, family):
             np.testing.assert_array_equal(mask.ravel(), np.arange(112) < count)
         else:
             assert mask is masks[name]
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_a_network_in_another_order_computes_the_same(tiny_model, family):
+    model, generator = tiny_model(family), torch.Generator().manual_seed(0)
+    network, config = copy.deepcopy(model.network), model.config
+    linears = matrices(network, family)
+    for linear in linears.values():
+        linear.bias.data.copy_(torch.randn(linear.bias.shape, generator=generator))
+    before = states(network)
+    squares = {name: torch.rand(linear.in_features, generator=generator) for name, linear in linears.items()}
+    weights = {name: linear.weight.data for name, linear in linears.items()}
+    old = {name: weight.clone() for name, weight in weights.items()}
+    orders = feature_orders(weights, squares, config)
+    order_features(linears, orders)
+    torch.testing.assert_close(states(network), before, rtol=0, atol=1e-5)
+    for layer in range(config.layers):
+        for name in ("query", "key", "value", "ffn_in"):
+            assert not torch.equal(weights[f"layers.{layer}.{name}"], old[f"layers.{layer}.{name}"])
+        for kind in (VALUES, PRODUCTS):  # every head keeps its features
+            heads = orders[layer, kind].view(config.heads, -1) // config.head_size
+            assert torch.equal(heads, torch.arange(config.heads).unsqueeze(1).expand_as(heads))
+
+
+def test_what_carries_most_comes_first():
+    """Two heads of two, three neurons; by hand."""
+    config = EncoderConfig("bert", 1, 4, 3, 2, "gelu", 1e-12, 16, 50)
+    tensors = {f"layers.0.{name}": torch.ones(4, 4) for name in ("query", "key", "value", "attention_output")}
+    tensors |= {"layers.0.ffn_in": torch.ones(3, 4), "layers.0.ffn_out": torch.tensor([[1.0, 3.0, 2.0]] * 4)}
+    squares = {name: torch.ones(tensor.shape[1]) for name, tensor in tensors.items()}
+    squares["layers.0.ffn_out"] = torch.tensor([20.0, 1.0, 1.0])  # times 4, 36, 16: 80, 36, 16
+    squares["layers.0.attention_output"] = torch.tensor([1.0, 2.0, 8.0, 7.0])
+    tensors["layers.0.query"] = torch.tensor([1.0, 2.0, 5.0, 1.0]).unsqueeze(1).expand(4, 4)
+    tensors["layers.0.key"] = torch.tensor([9.0, 1.0, 1.0, 2.0]).unsqueeze(1).expand(4, 4)
+    orders = feature_orders(tensors, squares, config)
+    assert {kind: order.tolist() for (_, kind), order in orders.items()} == {
+        NEURONS: [0, 1, 2],
+        VALUES: [1, 0, 2, 3],
+        PRODUCTS: [0, 1, 2, 3],  # 81 against 4, 25 against 4
+    }
 
 
 def test_kept_neurons_keep_their_order(tiny_model):
