@@ -7,6 +7,7 @@ import re
 from bertile.config.paths import HLS_DIR, RTL_DIR
 from bertile.config.spec import load_spec
 from bertile.perf import timeline
+from bertile.synthesis import encoder_estimate
 
 SPEC = load_spec()
 
@@ -30,5 +31,11 @@ def test_sequencer():
     assert constant(commands, "kCommandDepth") + 1 == timeline.COMMANDS_AHEAD
     records = constant(HLS_DIR / "kernels" / "encoder" / "sequencer.hpp", "kResultRecords")
     assert records == timeline.RESULT_RECORDS
-    words = constant(commands, "kWordDepth") + constant(commands, "kActivatedDepth") + SPEC.stream.results
-    assert words == timeline.RETURN_WORDS
+    assert constant(commands, "kWordDepth") == timeline.WORD_FIFO
+    assert constant(commands, "kActivatedDepth") == timeline.ACTIVATED_FIFO
+    assert "kProjectionWords = kStreamResults + kWordDepth + kActivatedDepth;" in commands.read_text()
+    assert "kNormParameterDepth = 2 * (1 + kCapacityHidden * LayernormFeature::kBytes / kPacketBeatBytes);" in (
+        commands.read_text()
+    )
+    beats = SPEC.capacity.hidden * SPEC.records["layernorm_feature"].bytes // SPEC.packet.beat_bytes
+    assert 2 * (1 + beats) == encoder_estimate.PARAMETER_FIFO

@@ -12,7 +12,7 @@ from bertile.config.target import load_target, target_clocks
 from bertile.errors import BertileError
 from bertile.pack.container import load_packed
 from bertile.pack.packer import PackedModel
-from bertile.perf.estimate import CycleEstimate, estimate_cycles
+from bertile.perf.estimate import CycleEstimate, estimate_cycles, units_text
 
 PARTS = ("compute", "drain", "ddr", "layernorm", "latency")
 NOTE = "estimated cycles, projected latency: not measured on a board"
@@ -54,8 +54,8 @@ def print_estimate(summary: dict, estimate: CycleEstimate) -> None:
     for name in ("launch", "finish"):
         table.add_row(name, f"{getattr(estimate, name):,}")
     output.print(table)
-    units = "one compute unit" if summary["units"] == 1 else f"{summary['units']} compute units together"
     faster = "" if summary["units"] == 1 else f" ({summary['cycles_one_unit'] / summary['cycles']:.2f} times one unit)"
+    units = units_text(summary["units"])
     output.print(
         f"{summary['cycles']:,} cycles for one sequence of {summary['tokens']} tokens on {units}{faster}: "
         f"{summary['projected_ms']:.3f} ms projected at {summary['clock_megahertz']} MHz; a queue on "

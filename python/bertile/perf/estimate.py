@@ -333,6 +333,11 @@ def estimate_cycles(
     return max((walk.estimate(work) for walk in walks), key=lambda estimate: estimate.total)
 
 
+def units_text(units: int) -> str:
+    """How many units share a request, in words."""
+    return "one compute unit" if units == 1 else f"{units} compute units together"
+
+
 def project_milliseconds(packed: PackedModel, tokens: int) -> dict[str, float]:
     """Latency of one sequence at each clock of the target, projected from the estimate for that clock."""
     clocks = load_target()["clock"]["megahertz"]

@@ -30,7 +30,8 @@ RING_BEATS = SPEC.capacity.tile_memory_beats - 8
 # The sequencer runs ahead until a stage has this many commands waiting (hls/kernels/encoder/commands.hpp).
 COMMANDS_AHEAD = 9
 RESULT_RECORDS = 4  # results whose arrival it keeps apart (hls/kernels/encoder/sequencer.hpp)
-RETURN_WORDS = 64 + 64 + 256  # results under way to the words of a gemm (kProjectionWords of commands.hpp)
+WORD_FIFO, ACTIVATED_FIFO = 64, 256  # depths of streams (hls/kernels/encoder/commands.hpp)
+RETURN_WORDS = SPEC.stream.results + WORD_FIFO + ACTIVATED_FIFO  # results under way to the words of a gemm
 UNAWAITED_WORDS = SPEC.stream.words - RETURN_WORDS  # a LayerNorm of more is awaited by every command behind it
 
 

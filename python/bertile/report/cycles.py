@@ -14,6 +14,7 @@ from bertile.config.spec import load_spec
 from bertile.config.target import load_target
 from bertile.errors import BertileError
 from bertile.models.encoder import MATRICES
+from bertile.perf.estimate import units_text
 from bertile.report.picture import save_picture
 
 SPEC = load_spec()
@@ -31,7 +32,7 @@ SHORT = {"attention_output": "attn. out", "ffn_in": "ffn in", "ffn_out": "ffn ou
 
 
 def title(summary: dict) -> str:
-    units = "one compute unit" if summary["units"] == 1 else f"{summary['units']} compute units together"
+    units = units_text(summary["units"])
     return (
         f"{summary['model']}, {summary['tokens']} tokens, {units} at {summary['clock_megahertz']} MHz: "
         f"{summary['cycles']:,} cycles, {summary['projected_ms']:.3f} ms\n"

@@ -145,7 +145,7 @@ def draw_lengths(axis: plt.Axes, results: dict) -> None:
     axis.set_xticks(lengths, [str(length) for length in lengths])
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.tick_params(axis="x", which="minor", length=0)
-    axis.set_xlim(min(lengths) / (5 if len(groups) > len(names) else 1.25), max(lengths) * 5)
+    axis.set_xlim(min(lengths) / (5 if any(look == "shared" for _, look, _ in groups) else 1.25), max(lengths) * 5)
     axis.set_xlabel("tokens of one request")
     axis.set_title(f"U200 projected at {results['clocks_megahertz'][0]} MHz, not measured on a board", fontsize=10.5)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bertile.config.spec import load_spec
 from bertile.config.target import load_target
+from bertile.perf.timeline import ACTIVATED_FIFO, WORD_FIFO
 
 SPEC = load_spec()
 DEPTHS = load_target()["latency"]  # of the pipelines, assumed there
@@ -20,9 +21,7 @@ WIDE_WORD = 16 * LANES
 WORD = 8 * LANES
 BEAT = 8 * SPEC.packet.beat_bytes
 ROW_BLOCKS = SPEC.capacity.tokens // SPEC.word.tokens
-FIFO_DEPTH = 64  # kWordDepth
-ACTIVATED_DEPTH = 256  # kActivatedDepth
-PARAMETER_DEPTH = 258  # kNormParameterDepth
+PARAMETER_FIFO = 258  # kNormParameterDepth
 SHIFT_BITS = 6
 
 
@@ -230,11 +229,11 @@ def streams() -> list[Item]:
     capacity = SPEC.capacity
     sums = ROW_BLOCKS * capacity.hidden
     return [
-        Item("512 x 64: three tables and parameters, two of the results", 5, lut_ram(BEAT, FIFO_DEPTH)),
-        Item("512 x 64: results for Activate, two words", 3, block_ram(BEAT, FIFO_DEPTH)),
-        Item(f"512 x {ACTIVATED_DEPTH}: words of a gemm", 1, block_ram(BEAT, ACTIVATED_DEPTH)),
-        Item("256 x 64: loaded, stored", 2, block_ram(WORD, FIFO_DEPTH)),
-        Item(f"512 x {PARAMETER_DEPTH}: parameters of the second pass", 1, block_ram(BEAT, PARAMETER_DEPTH)),
+        Item("512 x 64: three tables and parameters, two of the results", 5, lut_ram(BEAT, WORD_FIFO)),
+        Item("512 x 64: results for Activate, two words", 3, block_ram(BEAT, WORD_FIFO)),
+        Item(f"512 x {ACTIVATED_FIFO}: words of a gemm", 1, block_ram(BEAT, ACTIVATED_FIFO)),
+        Item("256 x 64: loaded, stored", 2, block_ram(WORD, WORD_FIFO)),
+        Item(f"512 x {PARAMETER_FIFO}: parameters of the second pass", 1, block_ram(BEAT, PARAMETER_FIFO)),
         Item(f"512 x {2 * capacity.tokens}: scores", 1, block_ram(WIDE_WORD, 2 * capacity.tokens)),
         Item(f"512 x {sums}: sums, in UltraRAM", 1, ultra_ram(WIDE_WORD, sums)),
         Item(f"256 x {sums}: residuals, in UltraRAM", 1, ultra_ram(WORD, sums)),
