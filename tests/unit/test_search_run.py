@@ -27,7 +27,7 @@ from bertile.search.constraint import Constraint
 from bertile.search.judge import RECOVERIES, Judge, JudgeOptions
 from bertile.search.run import Searcher, SearchJob, best_of, front_of, search, write_results
 from bertile.search.space import make_space
-from bertile.search.study import TrialRecord
+from bertile.search.study import SAMPLERS, STARTUP, TrialRecord
 from bertile.tasks.data import read_split
 from bertile.tasks.glue import find_task
 from bertile.train.run import run_job
@@ -105,9 +105,9 @@ def test_a_search_and_its_files(job, tmp_path):
     assert written["search"]["constraint"] == "sparsity 0.5"
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_killed_search_goes_on_to_the_same_result(sampler, job, tmp_path, monkeypatch):
-    job = replace(job, sampler=sampler)
+    job = replace(job, sampler=sampler, trials=STARTUP + 2)
     whole = search(job, tmp_path / "whole")
     original, calls = Judge.judge, []
 

@@ -103,7 +103,7 @@ def search(
     pareto: Annotated[bool, typer.Option("--pareto", help="A front of accuracy against cycles.")] = False,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of the request that cycles are counted for.")] = 128,
     trials: Annotated[int, typer.Option(min=1, help="Candidates in all, baselines among them.")] = 24,
-    sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
+    sampler: Annotated[str, typer.Option(help="gp, tpe or random.")] = "gp",
     recovery: Annotated[
         str, typer.Option(help="Before judging: none, bias, least-squares, distill or halving.")
     ] = "least-squares",

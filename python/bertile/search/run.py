@@ -31,7 +31,9 @@ from bertile.search.cycles import CycleModel
 from bertile.search.judge import Judge, JudgeOptions, Verdict
 from bertile.search.space import Space, make_space
 from bertile.search.study import (
+    PER_MATRIX,
     TrialRecord,
+    end_abandoned,
     ended,
     enqueue_missing,
     next_trial,
@@ -58,7 +60,7 @@ class SearchJob:
     pattern: str
     constraint: Constraint | None
     trials: int
-    sampler: str = "tpe"
+    sampler: str = "gp"
     seed: int = 0
     tokens: int = 128
     max_tokens: int = 128
@@ -132,14 +134,15 @@ class Searcher:
         job, study = self.job, self.study
         begin = time.monotonic()
         trial = next_trial(study, job.sampler, job.seed, job.constraint is None, self.shared)
-        genes = {name: trial.suggest_float(name, *bounds) for name, bounds in self.space.ranges().items()}
+        ranges = self.space.ranges(job.sampler in PER_MATRIX)
+        genes = {name: trial.suggest_float(name, *bounds) for name, bounds in ranges.items()}
         constraint = job.constraint
         if constraint is None:
             constraint = Constraint("sparsity", trial.suggest_float("sparsity", *PARETO_RANGE))
         try:
             plan = fit(constraint, self.space, genes, self.cycles)
         except BertileError:  # coarse groups alone may leave too much
-            study.tell(trial, state=TrialState.PRUNED)
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             return
         masks, kept = self.masks(plan)
         cycles = self.cycles(plan)
@@ -152,14 +155,15 @@ class Searcher:
 
         verdict = self.judge.judge(masks, self.sets, kept, give_up)
         if verdict is None or not math.isfinite(verdict.logits):  # a draw that fails would be drawn again
-            study.tell(trial, state=TrialState.PRUNED)
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             return
         trial.set_user_attr("name", trial.user_attrs.get("name", "candidate"))
         trial.set_user_attr("plan", plan.to_json())
         trial.set_user_attr("cycles", cycles)
         trial.set_user_attr("verdict", asdict(verdict))
         trial.set_user_attr("seconds", time.monotonic() - begin)
-        study.tell(trial, [verdict.logits] if job.constraint is not None else [verdict.logits, float(cycles)])
+        values = [verdict.logits] if job.constraint is not None else [verdict.logits, float(cycles)]
+        study.tell(trial, values, skip_if_finished=True)
 
 
 def search(
@@ -180,6 +184,8 @@ def search(
     searcher = Searcher(job)
     folder.mkdir(parents=True, exist_ok=True)
     study = open_study(open_storage(storage, folder), job.identity(), job.constraint is None)
+    if not shared:
+        end_abandoned(study)
     searcher.join(study, shared, progress)
     if job.constraint is not None:
         enqueue_missing(study, baseline_genes(searcher.space))

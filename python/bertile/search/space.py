@@ -49,12 +49,13 @@ class Space:
         finer = (s for s in self.sets if s.component != group_set.component and s.weights < group_set.weights)
         return any(member.matrix in own for s in finer for member in s.members)
 
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """Lowest and highest value of every gene."""
+    def ranges(self, per_matrix: bool = True) -> dict[str, tuple[float, float]]:
+        """Lowest and highest value of every gene; per_matrix: with one of every fitted set, which else is 0."""
         result = {f"tilt.{name}": (0.0, TILT) for name in self.directions}
         result |= {f"layer.{index}": (-LAYER, LAYER) for index in range(self.layers)}
         result |= {f"kind.{name}": (-KIND, KIND) for name in self._kinds()}
-        result |= {f"set.{s.name}": (-MATRIX, MATRIX) for s in self.fitted()}
+        if per_matrix:
+            result |= {f"set.{s.name}": (-MATRIX, MATRIX) for s in self.fitted()}
         return result | {f"coarse.{s.name}": (0.0, self._most(s)) for s in self.coarse()}
 
     def _most(self, group_set: GroupSet) -> float:
@@ -71,7 +72,7 @@ class Space:
         """How much each fitted set keeps beside the others."""
         result = {}
         for s in self.fitted():
-            value = genes[f"layer.{_layer(s)}"] + genes[f"kind.{_kind(s)}"] + genes[f"set.{s.name}"]
+            value = genes[f"layer.{_layer(s)}"] + genes[f"kind.{_kind(s)}"] + genes.get(f"set.{s.name}", 0.0)
             value += sum(genes[f"tilt.{name}"] * by_set[s.name] for name, by_set in self.directions.items())
             result[s.name] = float(np.exp(value))
         return result

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 from optuna.pruners import SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -17,7 +17,9 @@ from bertile.models.folder import first_line
 
 STUDY = "bertile"
 IDENTITY = "identity"  # attribute of a study: what it is a search of
-SAMPLERS = ("tpe", "random")
+SAMPLERS = ("gp", "tpe", "random")
+PER_MATRIX = ("random",)  # of those, what draws a ratio of its own for every matrix: too many to be learnt from
+STARTUP = 8  # candidates before a sampler goes by what it has learnt
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -65,7 +67,9 @@ def make_sampler(name: str, seed: int, pareto: bool, shared: bool) -> BaseSample
         return NSGAIISampler(seed=seed, population_size=16)
     if name == "random":
         return RandomSampler(seed=seed)
-    return TPESampler(seed=seed, n_startup_trials=8, multivariate=True, constant_liar=shared)
+    if name == "gp":
+        return GPSampler(seed=seed, n_startup_trials=STARTUP)
+    return TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=shared)
 
 
 def next_trial(study: optuna.Study, sampler: str, seed: int, pareto: bool, shared: bool) -> optuna.Trial:
@@ -76,6 +80,12 @@ def next_trial(study: optuna.Study, sampler: str, seed: int, pareto: bool, share
 
 def ended(study: optuna.Study) -> int:
     return sum(trial.state in ENDED for trial in study.get_trials(deepcopy=False))
+
+
+def end_abandoned(study: optuna.Study) -> None:
+    """Give up the trials that a killed search left running: samplers would wait for what they bring."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
 @dataclass(frozen=True)
