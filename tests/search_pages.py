@@ -27,7 +27,8 @@ def shares_of(number: int) -> dict[str, float]:
 def search_data(**identity: object) -> dict:
     """What bertile search writes of six trials, the fifth of them the best."""
     about = {"model": "nowhere/films", "weights": "0" * 64, "task": "films", "pattern": "1x16", "tokens": 48,
-             "constraint": "sparsity 0.75", "sampler": "tpe", "seed": 3, "judge": {"recovery": "bias"}}  # fmt: skip
+             "units": 1, "constraint": "sparsity 0.75", "sampler": "tpe", "seed": 3,
+             "judge": {"recovery": "bias"}}  # fmt: skip
     trials = [
         {"number": number, "name": name, "sparsity": 0.75 + number / 1000, "cycles": 30_000 - 900 * number,
          "cheap": cheap, "verdict": {"logits": cheap, "hidden": 0.5, "task": 0.6 + number / 100}, "seconds": 2.5,

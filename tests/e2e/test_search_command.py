@@ -87,6 +87,8 @@ def test_two_workers_share_the_trials(place, tmp_path):
         (("--sparsity", 0.5, "--cycles", 100), "give one of --sparsity, --cycles and --latency-us"),
         (("--sparsity", 0.999), "sparsity 0.999 cannot be met with pattern 1x16: the bound is"),
         (("--sparsity", 0.5, "--pattern", "heads"), "pattern heads leaves matrices out"),
+        (("--sparsity", 0.5, "--units", 2), "2 units: one runs a launch alone, or 3 together"),
+        (("--pareto", "--units", 2), "2 units: one runs a launch alone, or 3 together"),
         (("--sparsity", 0.5, "--sampler", "magic"), "sampler 'magic' is not one of gp, tpe, random"),
         (("--sparsity", 0.5, "--recovery", "magic"), "recovery 'magic' is not one of none, bias"),
         (("--sparsity", 0.5, "--recipe", "magic"), "recipe 'magic': no such file"),

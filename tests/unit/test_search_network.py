@@ -116,6 +116,20 @@ def test_errors_are_those_of_every_layer(trained):
     assert layer_errors(model, packed, sequences) == pytest.approx((errors / squares).tolist(), rel=1e-3)
 
 
+def test_a_network_on_three_units(trained, network):
+    """The file is one for one unit alone: it is packed anew."""
+    source = str(trained / "model")
+    save_packed(pack_model(load_model(source), source), trained / "model.bertile")
+    try:
+        together = read_network(trained, 48, 3)
+    finally:
+        (trained / "model.bertile").unlink()
+    assert not together.from_file
+    assert together.estimate.total < 0.8 * network.estimate.total
+    identity = {**read_search(trained).identity, "units": 3}
+    assert together.estimate.total < dense_cycles(identity) < dense_cycles({**identity, "units": 1})
+
+
 def test_a_packed_file_is_used_only_for_its_own_weights(trained, tmp_path):
     source = str(trained / "model")
     save_packed(pack_model(load_model(source), source), trained / "model.bertile")

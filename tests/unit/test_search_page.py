@@ -185,7 +185,7 @@ def test_the_command_of_a_search_asks_for_the_same(given, tmp_path):
     assert words[:5] == ["bertile", "search", "x; rm", "-o", str(tmp_path / "a b")]
     options = dict(zip(words[5:-1:2], words[6:-1:2], strict=True))
     assert options == {name: value, "--task": "films", "--pattern": "1x16", "--tokens": "48", "--trials": "6",
-                       "--sampler": "tpe", "--recovery": "bias", "--seed": "3"}  # fmt: skip
+                       "--units": "1", "--sampler": "tpe", "--recovery": "bias", "--seed": "3"}  # fmt: skip
     assert words[-1] == "--no-train"
 
 

@@ -182,4 +182,6 @@ def test_the_cycles_are_those_of_the_packed_model(model, space):
     quantized = quantize_encoder(encoder_layers(pruned), pruned.config, embeddings(pruned), ids)
     weights = {f"layers.{i}.{n}": getattr(x, n).weight for i, x in enumerate(encoder_layers(pruned)) for n in MATRICES}
     kept = {name: torch.from_numpy(np.asarray(weight) != 0) for name, weight in weights.items()}
-    assert CycleModel(model, 64).cycles(kept) == estimate_cycles(pack_encoder(quantized), [64]).total
+    for units in (1, 3):
+        packed = pack_encoder(quantized, units=units)
+        assert CycleModel(model, 64, units).cycles(kept) == estimate_cycles(packed, [64], units=units).total

@@ -102,6 +102,7 @@ def search(
     latency_us: Annotated[float | None, typer.Option(help="The same in microseconds at the target's clock.")] = None,
     pareto: Annotated[bool, typer.Option("--pareto", help="A front of accuracy against cycles.")] = False,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of the request that cycles are counted for.")] = 128,
+    units: Annotated[int, typer.Option(help="Compute units that share it, 1 or 3.")] = 1,
     trials: Annotated[int, typer.Option(min=1, help="Candidates in all, baselines among them.")] = 24,
     sampler: Annotated[str, typer.Option(help="gp, tpe or random.")] = "gp",
     recovery: Annotated[
@@ -143,7 +144,7 @@ def search(
     if found_task is None:
         raise BertileError("give --task NAME, with --data DIR")
     judge = JudgeOptions(recovery, order=pruning.order)
-    job = SearchJob(model, found_task, data, pattern, constraint, trials, sampler, seed, tokens, judge=judge)
+    job = SearchJob(model, found_task, data, pattern, constraint, trials, sampler, seed, tokens, units, judge=judge)
     if workers > 1:
         torch.set_num_threads(threads(workers))
     helper = bool(os.environ.get(WORKER))
@@ -186,10 +187,13 @@ def say_cycles(job, folder: Path) -> None:
     """Whether the trained network meets the constraint as its candidate did."""
     from bertile.models.families import matrices
     from bertile.models.load import load_model
+    from bertile.perf.estimate import units_text
     from bertile.search.cycles import CycleModel
 
     model = load_model(str(folder))
     linears = matrices(model.network, model.config.family)
-    cycles = CycleModel(model, job.tokens).cycles({name: linear.weight.data != 0 for name, linear in linears.items()})
+    kept = {name: linear.weight.data != 0 for name, linear in linears.items()}
+    cycles = CycleModel(model, job.tokens, job.units).cycles(kept)
     over = "" if cycles <= job.constraint.value else "over "
-    warn(f"{folder}: {cycles:,} cycles estimated for {job.tokens} tokens, {over}the {job.constraint} asked for")
+    request = f"{job.tokens} tokens on {units_text(job.units)}"
+    warn(f"{folder}: {cycles:,} cycles estimated for {request}, {over}the {job.constraint} asked for")

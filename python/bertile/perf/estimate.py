@@ -338,7 +338,7 @@ def units_text(units: int) -> str:
     return "one compute unit" if units == 1 else f"{units} compute units together"
 
 
-def project_milliseconds(packed: PackedModel, tokens: int) -> dict[str, float]:
+def project_milliseconds(packed: PackedModel, tokens: int, units: int = 1) -> dict[str, float]:
     """Latency of one sequence at each clock of the target, projected from the estimate for that clock."""
     clocks = load_target()["clock"]["megahertz"]
-    return {str(clock): estimate_cycles(packed, [tokens], clock).total / clock / 1e3 for clock in clocks}
+    return {str(clock): estimate_cycles(packed, [tokens], clock, units).total / clock / 1e3 for clock in clocks}

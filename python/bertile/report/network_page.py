@@ -5,7 +5,7 @@ from __future__ import annotations
 from bertile.config.target import target_clocks
 from bertile.models.encoder import MATRICES
 from bertile.pack.packer import kept_vectors, packed_sparsity
-from bertile.perf.estimate import project_milliseconds
+from bertile.perf.estimate import project_milliseconds, units_text
 from bertile.report import search_pictures as pictures
 from bertile.report.cycles import LABELS, PEAK, bandwidth, roofline_points
 from bertile.report.html import figure, folded, paragraph, row, table
@@ -37,12 +37,12 @@ def chosen_network(search: SearchFolder, network: Network | None) -> str:
 def about_network(search: SearchFolder, network: Network) -> str:
     packed = network.packed
     made = f"read from {PACKED_FILE}" if network.from_file else f"packed for this page from {MODEL_FOLDER}"
-    milliseconds = project_milliseconds(packed, network.tokens).items()
+    milliseconds = project_milliseconds(packed, network.tokens, network.units).items()
     times = " and ".join(f"{value * 1e3:,.1f} us at {clock} MHz" for clock, value in milliseconds)
     text = (
         f"The trained network, {made}: {packed_sparsity(packed):.2%} of its weight vectors are gone, "
         f"{packed.weights.size / 1e6:.1f} MB of weight tiles are left. {network.estimate.total:,} cycles for "
-        f"{network.tokens} tokens on one compute unit: {times}, projected, not measured on a board."
+        f"{network.tokens} tokens on {units_text(network.units)}: {times}, projected, not measured on a board."
     )
     plan = (network.log or {}).get("plan")
     if plan and any(plan.get("shares") == trial.plan["shares"] for trial in search.chosen()):

@@ -22,8 +22,8 @@ from bertile.search.study import TrialRecord
 from bertile.train.options import SECTIONS
 
 CANDIDATE, PARETO = "candidate", "pareto"
-IDENTITY = {"model": str, "task": str, "pattern": str, "constraint": str, "tokens": int, "sampler": str, "seed": int,
-            "judge": dict}  # fmt: skip
+IDENTITY = {"model": str, "task": str, "pattern": str, "constraint": str, "tokens": int, "units": int,
+            "sampler": str, "seed": int, "judge": dict}  # fmt: skip
 LOWER_IS_BETTER = ("mse",)  # of the metrics
 SET_NAME = re.compile(r"(?:(?P<component>.+)/)?layers\.(?P<layer>[0-9]+)(?:\.(?P<kind>\w+))?")
 # Which matrices a set of each kind holds; "" for a whole layer.
@@ -221,7 +221,7 @@ def search_command(search: SearchFolder) -> list[str]:
     """What was typed, but for the options that decide nothing, and --data, which is not kept."""
     identity = search.identity
     named = {"task": identity["task"], "pattern": identity["pattern"], "tokens": identity["tokens"],
-             "trials": search.trials[-1].number + 1, "sampler": identity["sampler"],
+             "units": identity["units"], "trials": search.trials[-1].number + 1, "sampler": identity["sampler"],
              "recovery": identity["judge"]["recovery"], "seed": identity["seed"]}  # fmt: skip
     options = [part for name, value in named.items() for part in (f"--{name}", str(value))]
     constraint = constraint_options(identity["constraint"])

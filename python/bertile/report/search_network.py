@@ -36,9 +36,9 @@ LOG_KEYS = ("source", "task", "metric", "teacher", "options", "steps", "seconds"
 
 @dataclass(frozen=True)
 class Network:
-    """The chosen network. tokens: of the request that is estimated. errors: of each layer's output, INT8 to FP32.
+    """The chosen network. tokens, units: of the request that is estimated.
 
-    log: what its training left, None without. texts: that the errors are of.
+    errors: of each layer's output, INT8 to FP32. log: what its training left, None without. texts: of the errors.
     """
 
     packed: PackedModel
@@ -46,11 +46,12 @@ class Network:
     log: dict | None
     estimate: CycleEstimate
     tokens: int
+    units: int
     errors: list[float]
     texts: int
 
 
-def read_network(folder: Path, tokens: int) -> Network | None:
+def read_network(folder: Path, tokens: int, units: int = 1) -> Network | None:
     """The network in a search's folder, packed here where its file is not there or is another's; None without one.
 
     Raises BertileError where it is broken.
@@ -60,21 +61,24 @@ def read_network(folder: Path, tokens: int) -> Network | None:
         return None
     log = read_log(source)
     model = load_model(str(source))
-    packed = _packed_file(folder / PACKED_FILE, source)
+    packed = _packed_file(folder / PACKED_FILE, source, units)
     from_file = packed is not None
-    packed = packed or pack_model(model, str(source))
+    packed = packed or pack_model(model, str(source), units=units)
     tokens = min(tokens, token_limit(packed.config))
     sequences, _ = calibration_sequences(packed.tokenizer, packed.config, own_calibration(source))
     sequences = [sequences[index] for index in spread_indices(len(sequences), TEXTS)]
     errors = layer_errors(model, packed, sequences)
-    return Network(packed, from_file, log, estimate_cycles(packed, [tokens]), tokens, errors, len(sequences))
+    estimate = estimate_cycles(packed, [tokens], units=units)
+    return Network(packed, from_file, log, estimate, tokens, units, errors, len(sequences))
 
 
-def _packed_file(file: Path, source: Path) -> PackedModel | None:
-    """The packed network, None where there is none or it was packed from other weights."""
+def _packed_file(file: Path, source: Path, units: int) -> PackedModel | None:
+    """The packed network, None where there is none or it was packed from other weights, or for other units."""
     if not file.is_file():
         return None
     packed = load_packed(file)
+    if all(variant.units != units for variant in packed.variants):
+        return None
     digest = weights_digest(source)
     return packed if digest is not None and packed.provenance.get("weights_sha256") == digest else None
 
@@ -138,4 +142,6 @@ def dense_cycles(identity: dict) -> int | None:
         for index, layer in enumerate(encoder_layers(model))
         for name in MATRICES
     }
-    return CycleModel(model, identity["tokens"]).cycles({n: torch.ones(s, dtype=torch.bool) for n, s in shapes.items()})
+    return CycleModel(model, identity["tokens"], identity["units"]).cycles(
+        {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from bertile.config.target import target_clocks
 from bertile.files import write_text
 from bertile.models.encoder import MATRICES
+from bertile.perf.estimate import units_text
 from bertile.report import search_pictures as pictures
 from bertile.report.html import command, facts, figure, folded, page, paragraph, row, table
 from bertile.report.network_page import chosen_network
@@ -30,7 +31,7 @@ TRIAL_HEAD = ("trial", "sparsity", "cycles", "projected us", "divergence", "hidd
 
 def write_page(search: SearchFolder, file: Path) -> None:
     """Write the page. Raises BertileError where the folder's network is broken; nothing is written then."""
-    network = read_network(search.folder, search.identity["tokens"])
+    network = read_network(search.folder, search.identity["tokens"], search.identity["units"])
     dense = dense_cycles(search.identity)
     sections = [
         ("What was searched and chosen", head(search, network, dense)),
@@ -79,7 +80,8 @@ def head(search: SearchFolder, network: Network | None, dense: int | None) -> st
     what = "a front of accuracy against cycles" if search.pareto else identity["constraint"]
     asked = [
         ("model", identity["model"]), ("task", identity["task"]), ("pattern", identity["pattern"]),
-        ("constraint", what), ("request", f"{identity['tokens']} tokens"), ("sampler", identity["sampler"]),
+        ("constraint", what), ("request", f"{identity['tokens']} tokens on {units_text(identity['units'])}"),
+        ("sampler", identity["sampler"]),
         ("recovery before judging", identity["judge"]["recovery"]), ("seed", identity["seed"]),
     ]  # fmt: skip
     asked_table = table("Asked for", ("what", "value"), [(name, str(value)) for name, value in asked], kind="words")
@@ -110,11 +112,12 @@ def outcome(search: SearchFolder) -> str:
 
 def chosen_facts(search: SearchFolder, best: TrialRecord, dense: int | None) -> list[tuple[str, str, str]]:
     speed = f", {dense / best.cycles:.2f} times as fast as the dense network's {dense:,} cycles" if dense else ""
+    units = units_text(search.identity["units"])
     return [
         ("chosen plan", f"trial {best.number}", best.name),
         ("sparsity", f"{best.sparsity:.2%}", "of the weights of all matrices"),
         ("latency, projected", f"{microseconds(best.cycles):,.1f} us", projected()),
-        ("cycles, estimated", f"{best.cycles:,}", f"of {search.identity['tokens']} tokens on one compute unit{speed}"),
+        ("cycles, estimated", f"{best.cycles:,}", f"of {search.identity['tokens']} tokens on {units}{speed}"),
         ("logit divergence", f"{best.cheap:.4f}", "from the dense network, before any training; lower is better"),
         ("task score before training", f"{best.verdict['task']:.4f}", "on held-out training examples"),
     ]

@@ -19,14 +19,17 @@ from bertile.quantize.quantizer import quantize_encoder
 class CycleModel:
     """Packs an encoder with masks but without weights, and estimates its cycles for one request of `tokens`.
 
-    A weight that is kept counts even where it would round to zero, so the network itself never takes more.
+    units: that share the request, 1 or all of the card. A weight that is kept counts even where it would round to zero,
+    so the network itself never takes more.
     """
 
-    def __init__(self, model: Model, tokens: int):
-        self.tokens = tokens
+    def __init__(self, model: Model, tokens: int, units: int = 1):
+        """Raises CapacityError for a number of units, or an encoder, that cannot be."""
+        self.tokens, self.units = tokens, units
         # Scales decide no cycle: any text will do.
         ids = [np.zeros(min(tokens, model.config.max_tokens), np.int64)]
         self.encoder = quantize_encoder(encoder_layers(model), model.config, embeddings(model), ids)
+        pack_encoder(self.encoder, units=units)  # what cannot be is said at once
 
     def packed(self, kept: Mapping[str, torch.Tensor]) -> PackedModel:
         """What would be packed of a network with these weights left, bool [out, in] by matrix."""
@@ -38,8 +41,8 @@ class CycleModel:
                 linears[name] = replace(getattr(layer, name), weight=weight)
             layers.append(replace(layer, **linears))
         encoder: QuantizedEncoder = replace(self.encoder, layers=tuple(layers))
-        return pack_encoder(encoder)
+        return pack_encoder(encoder, units=self.units)
 
     def cycles(self, kept: Mapping[str, torch.Tensor]) -> int:
         """Estimated clock cycles at the target's first clock."""
-        return estimate_cycles(self.packed(kept), [self.tokens]).total
+        return estimate_cycles(self.packed(kept), [self.tokens], units=self.units).total

@@ -52,7 +52,10 @@ PLAN_FILE, TRIALS_FILE = "plan.json", "trials.json"
 
 @dataclass(frozen=True)
 class SearchJob:
-    """What is searched for. constraint: None for a front of accuracy against cycles."""
+    """What is searched for. constraint: None for a front of accuracy against cycles.
+
+    tokens, units: of the request whose cycles count, and the compute units that share it.
+    """
 
     source: str
     task: Task
@@ -63,6 +66,7 @@ class SearchJob:
     sampler: str = "gp"
     seed: int = 0
     tokens: int = 128
+    units: int = 1
     max_tokens: int = 128
     judge: JudgeOptions = field(default_factory=JudgeOptions)
 
@@ -75,6 +79,7 @@ class SearchJob:
             "pattern": self.pattern,
             "constraint": str(self.constraint) if self.constraint else "pareto",
             "tokens": self.tokens,
+            "units": self.units,
             "sampler": self.sampler,
             "seed": self.seed,
             "judge": asdict(self.judge),
@@ -94,7 +99,7 @@ class Searcher:
         plain = make_space(self.pattern, dense.config, {})
         self.sets = list(plain.sets)
         network = Model(dense.name, dense.network.base_model, dense.config, dense.tokenizer, dense.synthetic)
-        self.cycle_model = CycleModel(network, job.tokens)
+        self.cycle_model = CycleModel(network, job.tokens, job.units)
         self.tensors = {name: weight.detach() for name, weight in dense.weights().items()}
         self.scores = weight_scores("l2", self.sets, self.tensors)
         if job.constraint is not None:
