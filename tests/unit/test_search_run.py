@@ -27,7 +27,7 @@ from bertile.search.constraint import Constraint
 from bertile.search.judge import RECOVERIES, Judge, JudgeOptions
 from bertile.search.run import Searcher, SearchJob, best_of, front_of, search, write_results
 from bertile.search.space import make_space
-from bertile.search.study import SAMPLERS, STARTUP, TrialRecord
+from bertile.search.study import SAMPLERS, STARTUP, TrialRecord, open_storage, open_study
 from bertile.tasks.data import read_split
 from bertile.tasks.glue import find_task
 from bertile.train.run import run_job
@@ -124,6 +124,8 @@ def test_a_killed_search_goes_on_to_the_same_result(sampler, job, tmp_path, monk
     resumed = search(job, tmp_path / "killed")
     assert [record.plan for record in resumed] == [record.plan for record in whole]
     assert [record.cheap for record in resumed] == [record.cheap for record in whole]
+    last = open_study(open_storage("", tmp_path / "whole"), job.identity(), False).trials[-1].params
+    assert any(name.startswith("set.") for name in last) == (sampler == "random")  # a ratio of its own for each matrix
 
 
 def test_a_database_as_storage_and_more_trials(job, tmp_path):

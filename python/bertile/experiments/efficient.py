@@ -36,7 +36,7 @@ CANDIDATES = {"mrpc": 8, "stsb": 6}
 PATTERN, SPARSITY, SEED = "1x16", 0.75, 0
 # The training that ranks candidates: shorter than a full one, and the same for all.
 FINAL = (
-    "bertile prune {dense} --task {task} --data {data} --plan {plan} --recipe reconstruct --max-steps 150 "
+    "bertile prune {dense} --task {task} --data {data} --plan {plan} --recipe reconstruct --max-steps 100 "
     "--set prune.rounds=1 --set prune.reconstruct_texts=256 -o {folder}"
 )
 
