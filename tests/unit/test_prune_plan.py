@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from tests.tiny_training import final_weights, make_job
 from tests.unit.test_pruner import CONFIG, SIZES
 
 from bertile.errors import BertileError
+from bertile.models.families import matrices
 from bertile.models.load import load_model
+from bertile.perf.masked import CycleModel, counter_of
 from bertile.prune.folder import read_pruning
 from bertile.prune.groups import element_masks, group_sets
+from bertile.prune.magnitude import prune_magnitude
 from bertile.prune.pattern import parse_pattern
-from bertile.prune.plan import Plan, check_plan, read_plan, write_plan
+from bertile.prune.plan import CycleLimit, Plan, check_plan, read_plan, write_plan
 from bertile.prune.select import select_masks
 from bertile.train.options import make_options
 from bertile.train.run import run_job
@@ -55,6 +60,7 @@ def test_what_heads_take_counts_for_the_vectors():
         ("[]", "is no plan"),
         ('{"format": "other", "pattern": "1x16", "sparsity": 0.5, "shares": {}}', "is no plan: format 'other'"),
         ('{"format": "bertile-plan", "pattern": "1x16", "sparsity": 0.5}', "is no plan: 'shares'"),
+        ('{"format": "bertile-plan", "pattern": "1x16", "sparsity": 0.5, "shares": {}, "limit": {}}', "is no plan"),
         ('{"format": "bertile-plan", "pattern": "1y16", "sparsity": 0.5, "shares": {}}', "pattern '1y16' is not"),
     ],
 )
@@ -96,6 +102,52 @@ def test_training_follows_a_plan(method, plan, source, data, tmp_path):
     marker = read_pruning(output)
     assert (marker["pattern"], marker["scope"], marker["sparsity_asked"]) == ("1x16", "plan", 0.59)
     assert json.loads((output / "training.json").read_text())["plan"]["shares"] == shares
+
+
+def cycles_of(folder: Path | str) -> int:
+    """Estimated for 64 tokens, of the weights that are not zero."""
+    model = load_model(str(folder))
+    linears = matrices(model.network, model.config.family)
+    return CycleModel(model, 64).cycles({name: linear.weight.data != 0 for name, linear in linears.items()})
+
+
+@pytest.mark.parametrize("method", ["reconstruct", "gradual", "oneshot"])
+def test_the_limit_of_a_plan_is_kept(method, plan, source, data, tmp_path):
+    """A plan that takes more than its limit is followed as far as that leaves; every set loses a little more."""
+    path, shares = plan
+    job = make_job(source(), tmp_path / "free", data, prune={"method": method, "plan": str(path), "end": 0.5})
+    run_job(job)
+    free = cycles_of(tmp_path / "free")
+    limit = round(free - 0.04 * (cycles_of(source()) - free))
+    write_plan(Plan("1x16", 0.59, shares, CycleLimit(limit, 64, 1)), path)
+    assert read_plan(path).limit == CycleLimit(limit, 64, 1)
+    run_job(replace(job, output=tmp_path / "out"))
+    assert 0.97 * limit <= cycles_of(tmp_path / "out") <= limit
+    kept = {name: float(mask.mean()) for name, mask in load_file(tmp_path / "out" / "masks.safetensors").items()}
+    factors = [kept[name] / (1 - share) for name, share in shares.items()]
+    assert 0.8 <= min(factors) <= max(factors) < 1
+    assert max(factors) - min(factors) < 0.06
+
+
+def test_a_limit_without_training(plan, source):
+    _, shares = plan
+    pattern, model = parse_pattern("1x16"), load_model(source())
+    sets = group_sets(pattern, model.config)
+    free = Plan("1x16", 0.59, shares)
+    assert counter_of(free, model, sets) is None
+    count = counter_of(replace(free, limit=CycleLimit(1, 64, 1)), model, sets)
+
+    def prune(plan: Plan):
+        return prune_magnitude(model, pattern, 0.59, plan=plan, count_cycles=count)
+
+    most = count(prune(free).masks)
+    least = count(prune(Plan("1x16", 0.67, free.scaled(0.8))).masks)
+    limited = replace(free, limit=CycleLimit((least + most) // 2, 64, 1))
+    result = prune(limited)
+    assert least <= count(result.masks) <= limited.limit.cycles < most
+    assert result.sparsity > prune(free).sparsity
+    with pytest.raises(BertileError, match=f"it takes {most:,} cycles, the limit is {least - 1:,}"):
+        prune(replace(limited, limit=CycleLimit(least - 1, 64, 1)))
 
 
 def test_a_plan_and_something_else(plan):

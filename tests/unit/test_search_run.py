@@ -169,7 +169,7 @@ def test_kept_neurons_are_counted_where_pruning_moves_them(job, tmp_path):
     searcher = Searcher(job)
     space = make_space(searcher.pattern, load_model(job.source).config, {})
     plan = space.plan(space.neutral(), 0.4)
-    pruned = prune_magnitude(load_model(job.source), searcher.pattern, 0.0, plan=plan.shares)
+    pruned = prune_magnitude(load_model(job.source), searcher.pattern, 0.0, plan=plan)
     ids = [np.arange(64) % 50]
     quantized = quantize_encoder(encoder_layers(pruned.model), pruned.model.config, embeddings(pruned.model), ids)
     assert searcher.cycles(plan) == estimate_cycles(pack_encoder(quantized), [64]).total

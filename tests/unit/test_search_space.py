@@ -15,13 +15,13 @@ from bertile.models.families import matrices
 from bertile.models.load import embeddings, encoder_layers, random_model
 from bertile.pack.packer import pack_encoder
 from bertile.perf.estimate import estimate_cycles
+from bertile.perf.masked import CycleModel
 from bertile.prune.groups import element_masks, zeroed_share
 from bertile.prune.magnitude import prune_magnitude
 from bertile.prune.pattern import parse_pattern
 from bertile.prune.select import select_masks
 from bertile.quantize.quantizer import quantize_encoder
 from bertile.search.constraint import Constraint, fit, make_constraint
-from bertile.search.cycles import CycleModel
 from bertile.search.space import BLOCKS, LEAST, Space, logarithms, make_space
 
 PATTERNS = ["1x4", "heads+1x4", "1x1", "4x4+1x4", "heads+4x4+1x4"]

@@ -188,7 +188,7 @@ def say_cycles(job, folder: Path) -> None:
     from bertile.models.families import matrices
     from bertile.models.load import load_model
     from bertile.perf.estimate import units_text
-    from bertile.search.cycles import CycleModel
+    from bertile.perf.masked import CycleModel
 
     model = load_model(str(folder))
     linears = matrices(model.network, model.config.family)

@@ -197,6 +197,7 @@ def prune_without_data(
     from bertile.models.classifier import with_own_head
     from bertile.models.folder import check_other_folder, find_folder
     from bertile.models.load import check_capacity, load_model, random_model
+    from bertile.perf.masked import counter_of
     from bertile.prune.folder import check_same_pattern
     from bertile.prune.groups import group_sets
     from bertile.prune.magnitude import prune_magnitude, save_pruned
@@ -216,12 +217,12 @@ def prune_without_data(
     with working(f"loading {source or config}"):
         model = load_model(source) if source else random_model(config, layers, given_seed)
         check_capacity(model.config)
-        shares = None
-        if options.plan:
-            plan = read_plan(Path(options.plan))
-            check_plan(plan, group_sets(pattern, model.config))
-            shares = plan.shares
-        choice = (options.sparsity, options.scope, options.score, given_seed, shares)
+        sets = group_sets(pattern, model.config)
+        plan = read_plan(Path(options.plan)) if options.plan else None
+        if plan is not None:
+            check_plan(plan, sets)
+        counter = counter_of(plan, model, sets)
+        choice = (options.sparsity, options.scope, options.score, given_seed, plan, counter)
         result = prune_magnitude(model, pattern, *choice)
         if source:
             result = replace(result, model=replace(result.model, network=with_own_head(source, result.model.network)))

@@ -18,9 +18,10 @@ from bertile.prune.folder import Provenance, write_masks
 from bertile.prune.groups import element_masks, group_sets, zeroed_share
 from bertile.prune.order import gather_neurons
 from bertile.prune.pattern import Pattern
+from bertile.prune.plan import CountCycles, Plan, keep_within
 from bertile.prune.pruner import Masking
 from bertile.prune.scores import WEIGHT_SCORES, weight_scores
-from bertile.prune.select import check_reachable, empty_groups, select_masks
+from bertile.prune.select import Masks, check_reachable, empty_groups, select_masks
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,16 @@ def prune_magnitude(
     scope: str = "uniform",
     score: str = "l2",
     seed: int = 0,
-    plan: Mapping[str, float] | None = None,
+    plan: Plan | None = None,
+    count_cycles: CountCycles | None = None,
 ) -> PruneResult:
     """Zero the weakest groups of the encoder's matrices in a copy of `model`, `sparsity` of all their weights.
 
     scope: `uniform`, the same share of every group set, or `global`, the weakest wherever they are. score: one of
-    `WEIGHT_SCORES`. plan: share of zeros by group set, in place of sparsity and scope. Raises BertileError for a
-    sparsity outside [0, 1) or out of the pattern's reach, an unknown scope or score, or a pattern that does not divide
-    a matrix.
+    `WEIGHT_SCORES`. plan: what goes, in place of sparsity and scope; count_cycles: for a plan with a limit.
+
+    Raises BertileError for a sparsity outside [0, 1) or out of the pattern's reach, an unknown scope or score, or a
+    pattern that does not divide a matrix.
     """
     if score not in WEIGHT_SCORES:
         known = ", ".join(WEIGHT_SCORES)
@@ -65,7 +68,11 @@ def prune_magnitude(
     if plan is None:
         check_reachable(pattern, sets, tensors, sparsity, scope, empty)
     scores = weight_scores(score, sets, tensors, seed)
-    masks = select_masks(pattern, sets, scores, tensors, sparsity, scope, empty, plan)
+
+    def choose(shares: Mapping[str, float] | None) -> Masks:
+        return select_masks(pattern, sets, scores, tensors, sparsity, scope, empty, shares)
+
+    masks = keep_within(plan, choose, count_cycles) if plan else choose(None)
     Masking(sets, masks).apply(tensors)
     masks = gather_neurons(pattern, linears, sets, masks)
     kept = element_masks(sets, masks, tensors)

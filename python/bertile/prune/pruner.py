@@ -9,6 +9,7 @@ import torch
 from bertile.errors import BertileError
 from bertile.prune.groups import GroupSet, Matrices, element_masks, zeroed_share
 from bertile.prune.pattern import Pattern
+from bertile.prune.plan import CountCycles, Plan, keep_within
 from bertile.prune.regularize import ReweightedGroupLasso
 from bertile.prune.schedule import PruneSchedule
 from bertile.prune.scores import ACTIVATION, GRADIENT_SCORES, NO_GRADIENTS, GradientScores, check_score, weight_scores
@@ -65,15 +66,17 @@ class Pruner:
         lasso: ReweightedGroupLasso | None = None,
         refresh: int = 100,
         seed: int = 0,
-        plan: Mapping[str, float] | None = None,
+        plan: Plan | None = None,
+        count_cycles: CountCycles | None = None,
     ):
-        """plan: share of zeros by set in the end, in place of the schedule's target and the scope.
+        """plan: what goes in the end, in place of the schedule's target and the scope. count_cycles: which a
+        plan with a limit needs.
 
         Raises BertileError for a target that the pattern cannot reach, or a score or scope that cannot be.
         """
         check_score(score)
         self.empty = empty_groups(sets, tensors)
-        self.plan = plan
+        self.plan, self.count_cycles = plan, count_cycles
         if plan is None:
             check_reachable(pattern, sets, tensors, schedule.target, scope, self.empty)
         self.pattern, self.sets, self.schedule = pattern, sets, schedule
@@ -138,9 +141,16 @@ class Pruner:
 
     def select(self, scores: Arrays, tensors: Matrices, sparsity: float, progress: float, empty: Masks) -> Masks:
         """Masks for a sparsity, `progress` of the way to the target."""
-        plan = None if self.plan is None else {name: share * progress for name, share in self.plan.items()}
-        pattern = self.pattern.scaled(progress)
-        return select_masks(pattern, self.sets, scores, tensors, sparsity, self.scope, empty, plan)
+
+        def choose(shares: Mapping[str, float] | None) -> Masks:
+            pattern = self.pattern.scaled(progress)
+            return select_masks(pattern, self.sets, scores, tensors, sparsity, self.scope, empty, shares)
+
+        if self.plan is None:
+            return choose(None)
+        if progress == 1.0:
+            return keep_within(self.plan, choose, self.count_cycles)
+        return choose({name: share * progress for name, share in self.plan.shares.items()})
 
     def _remembered(self, tensors: Matrices) -> dict[str, torch.Tensor]:
         """The weights, with those of pruned groups as they were left."""

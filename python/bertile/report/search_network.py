@@ -22,10 +22,10 @@ from bertile.models.quantized import dequantize_output
 from bertile.pack.container import load_packed
 from bertile.pack.packer import PackedModel
 from bertile.perf.estimate import CycleEstimate, estimate_cycles
+from bertile.perf.masked import CycleModel
 from bertile.quantize.calibration import join_sequences, trace_layer
 from bertile.quantize.texts import own_calibration, spread_indices
 from bertile.report.search_folder import training_command
-from bertile.search.cycles import CycleModel
 from bertile.text import calibration_sequences, token_limit
 from bertile.workflow import pack_model, weights_digest
 

@@ -10,9 +10,6 @@ from bertile.errors import BertileError
 from bertile.prune.plan import Plan
 from bertile.search.space import Genes, Space, fit_plan
 
-# Pruning in rounds chooses other vectors than one shot, as many but in other tiles: room for what that costs.
-CYCLE_MARGIN = 0.005
-
 
 @dataclass(frozen=True)
 class Constraint:
@@ -47,7 +44,7 @@ def fit(constraint: Constraint, space: Space, genes: Genes, count_cycles: Callab
     if constraint.kind == "sparsity":
         plan = fit_plan(space, genes, lambda plan: 1 - plan.sparsity, 1 - constraint.value)
     else:
-        plan = fit_plan(space, genes, count_cycles, constraint.value * (1 - CYCLE_MARGIN))
+        plan = fit_plan(space, genes, count_cycles, constraint.value)
     if plan is None:
         least = space.plan(genes, 0.0)
         reach = f"a sparsity of {least.sparsity:.4f}"

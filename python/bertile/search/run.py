@@ -19,15 +19,14 @@ from bertile.inference import Progress, no_progress
 from bertile.models.classifier import TrainedModel, load_trainable
 from bertile.models.folder import find_folder
 from bertile.models.load import Model
+from bertile.perf.masked import CycleModel
 from bertile.prune.groups import element_masks
-from bertile.prune.order import gather_masks
 from bertile.prune.pattern import parse_pattern
-from bertile.prune.plan import Plan, write_plan
+from bertile.prune.plan import CycleLimit, Plan, write_plan
 from bertile.prune.scores import weight_scores
 from bertile.prune.select import Masks, select_masks
 from bertile.search.baselines import baseline_genes, directions, sensitivities
 from bertile.search.constraint import Constraint, fit
-from bertile.search.cycles import CycleModel
 from bertile.search.judge import Judge, JudgeOptions, Verdict
 from bertile.search.space import Space, make_space
 from bertile.search.study import (
@@ -130,9 +129,8 @@ class Searcher:
         return masks, element_masks(self.sets, masks, self.tensors)
 
     def cycles(self, plan: Plan) -> int:
-        """Of the network that a plan ends with."""
-        masks, _ = gather_masks(self.pattern, self.sets, self.masks(plan)[0])
-        return self.cycle_model.cycles(element_masks(self.sets, masks, self.tensors))
+        """Of the network that a plan ends with, by these texts and in one shot."""
+        return self.cycle_model.cycles_of(self.pattern, self.sets, self.masks(plan)[0])
 
     def run_trial(self) -> None:
         """Draw a candidate, judge it, tell the study."""
@@ -231,13 +229,18 @@ def write_results(job: SearchJob, found: list[TrialRecord], folder: Path) -> Non
     (folder / "plans").mkdir(exist_ok=True)
     if job.constraint is None:
         for record in front_of(found):
-            write_plan(_plan(record), folder / "plans" / f"{record.cycles}.json")
+            write_plan(_plan(job, record), folder / "plans" / f"{record.cycles}.json")
         return
-    write_plan(_plan(best_of(found)), folder / PLAN_FILE)
+    write_plan(_plan(job, best_of(found)), folder / PLAN_FILE)
     for record in found:
         if record.name != "candidate":
-            write_plan(_plan(record), folder / "plans" / f"{record.name}.json")
+            write_plan(_plan(job, record), folder / "plans" / f"{record.name}.json")
 
 
-def _plan(record: TrialRecord) -> Plan:
-    return Plan(record.plan["pattern"], record.plan["sparsity"], record.plan["shares"])
+def _plan(job: SearchJob, record: TrialRecord) -> Plan:
+    """A record's plan; the cycles asked for, or of a place on the front, are its limit."""
+    limit = None
+    if job.constraint is None or job.constraint.kind == "cycles":
+        cycles = record.cycles if job.constraint is None else int(job.constraint.value)
+        limit = CycleLimit(cycles, job.tokens, job.units)
+    return Plan(record.plan["pattern"], record.plan["sparsity"], record.plan["shares"], limit)

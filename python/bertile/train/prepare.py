@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 from bertile.errors import BertileError
 from bertile.models.classifier import TrainedModel, check_same_text, load_trainable
 from bertile.models.folder import find_folder
+from bertile.perf.masked import counter_of
 from bertile.prune.folder import check_same_pattern, read_groups
 from bertile.prune.groups import group_sets, zeroed_share
 from bertile.prune.pattern import parse_pattern
@@ -183,7 +184,8 @@ def make_pruner(job: Job, student: TrainedModel, steps: int) -> Pruner:
         lasso,
         options.lasso_refresh,
         job.options.train.seed,
-        plan.shares if plan else None,
+        plan,
+        counter_of(plan, student, sets),
     )
 
 

@@ -1,4 +1,4 @@
-"""Clock cycles of a network that is not there yet: its masks alone decide them."""
+"""Clock cycles of a network that is not trained yet: its masks alone decide them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from bertile.models.classifier import TrainedModel
 from bertile.models.encoder import MATRICES
 from bertile.models.load import Model, embeddings, encoder_layers
 from bertile.models.quantized import QuantizedEncoder, QuantizedLinear
 from bertile.pack.packer import PackedModel, pack_encoder
 from bertile.perf.estimate import estimate_cycles
+from bertile.prune.groups import GroupSet, element_masks
+from bertile.prune.order import gather_masks
+from bertile.prune.pattern import Pattern, parse_pattern
+from bertile.prune.plan import CountCycles, Plan
 from bertile.quantize.quantizer import quantize_encoder
 
 
@@ -29,6 +34,11 @@ class CycleModel:
         # Scales decide no cycle: any text will do.
         ids = [np.zeros(min(tokens, model.config.max_tokens), np.int64)]
         self.encoder = quantize_encoder(encoder_layers(model), model.config, embeddings(model), ids)
+        self.shapes = {
+            f"layers.{index}.{name}": torch.empty(getattr(layer, name).weight.shape, dtype=torch.bool)
+            for index, layer in enumerate(self.encoder.layers)
+            for name in MATRICES
+        }
         pack_encoder(self.encoder, units=units)  # what cannot be is said at once
 
     def packed(self, kept: Mapping[str, torch.Tensor]) -> PackedModel:
@@ -43,6 +53,20 @@ class CycleModel:
         encoder: QuantizedEncoder = replace(self.encoder, layers=tuple(layers))
         return pack_encoder(encoder, units=self.units)
 
+    def cycles_of(self, pattern: Pattern, sets: list[GroupSet], masks: Mapping[str, np.ndarray]) -> int:
+        """Of the network that pruning with these masks ends with, its kept neurons gathered."""
+        moved, _ = gather_masks(pattern, sets, masks)
+        return self.cycles(element_masks(sets, moved, self.shapes))
+
     def cycles(self, kept: Mapping[str, torch.Tensor]) -> int:
         """Estimated clock cycles at the target's first clock."""
         return estimate_cycles(self.packed(kept), [self.tokens], units=self.units).total
+
+
+def counter_of(plan: Plan | None, model: Model | TrainedModel, sets: list[GroupSet]) -> CountCycles | None:
+    """Counts for the limit of a plan; None where it has none."""
+    if plan is None or plan.limit is None:
+        return None
+    encoder = Model(model.name, model.network.base_model, model.config, model.tokenizer, model.synthetic)
+    counted = CycleModel(encoder, plan.limit.tokens, plan.limit.units)
+    return lambda masks: counted.cycles_of(parse_pattern(plan.pattern), sets, masks)
