@@ -33,7 +33,7 @@ def test_a_search_without_a_network(tmp_path, capsys):
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "trials.json"]
     page = read_page(folder)
     assert page.pictures == 1 + 3 + 1 + 1  # maps of the choice and the baselines, trials, latency
-    assert "Trial 4 is chosen: a divergence of 0.2100, against 0.3000 of the best baseline, uniform" in page.text
+    assert "Trial 4 is chosen: its layers' error is 0.2100, against 0.3000 of the best baseline, uniform" in page.text
     assert "88.0 us" in page.text  # 26,400 cycles at 300 MHz
     assert "projected at 300 MHz from the cycle model, not measured on a board" in page.text
     assert "the cheap score was not checked" in page.text
@@ -98,7 +98,7 @@ def test_tau_by_hand():
 
 
 def test_finals_are_compared_with_their_like(tmp_path):
-    """Models in the search's folder and elsewhere; of trials 0 to 3 the divergences are 0.30, 0.42, 0.35, 0.50."""
+    """Models in the search's folder and elsewhere; of trials 0 to 3 the errors are 0.30, 0.42, 0.35, 0.50."""
     folder = write_search(tmp_path / "found")
     for trial, score in enumerate((0.9, 0.7, 0.8)):
         train_plan(folder / f"after-{trial}", trial, score)

@@ -97,7 +97,7 @@ def test_a_search_and_its_files(job, tmp_path):
     assert len({tuple(record.plan["shares"].values()) for record in found}) == 6
     assert set(found[0].plan["shares"].values()) == {0.5}  # uniform
     write_results(job, found, tmp_path / "s")
-    best = min(found, key=lambda record: record.verdict["logits"])
+    best = min(found, key=lambda record: record.verdict["layers"])
     assert read_plan(tmp_path / "s" / "plan.json").shares == best.plan["shares"]
     assert sorted(file.stem for file in (tmp_path / "s" / "plans").iterdir()) == ["global", "sensitivity", "uniform"]
     written = json.loads((tmp_path / "s" / "trials.json").read_text())
@@ -229,7 +229,7 @@ def test_a_verdict_that_is_no_number_ends_its_trial(job, tmp_path, monkeypatch):
     def spoiled(self, *arguments):
         calls.append(1)
         verdict = original(self, *arguments)
-        return replace(verdict, logits=float("nan")) if len(calls) == 2 else verdict
+        return replace(verdict, layers=float("nan")) if len(calls) == 2 else verdict
 
     monkeypatch.setattr(Judge, "judge", spoiled)
     found = search(job, tmp_path / "s")

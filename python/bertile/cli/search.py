@@ -30,7 +30,7 @@ def row_of(record) -> tuple[str, ...]:
         record.name,
         f"{record.sparsity:.2%}",
         f"{record.cycles:,}",
-        f"{verdict['logits']:.4f}",
+        f"{verdict['layers']:.4f}",
         f"{verdict['task']:.4f}",
         f"{record.seconds:.0f}",
     )
@@ -39,7 +39,7 @@ def row_of(record) -> tuple[str, ...]:
 @contextmanager
 def trial_table(trials: int):
     """A function that shows a record: a line each, or a table that grows on a terminal."""
-    columns = ("trial", "candidate", "sparsity", "cycles", "divergence", "score", "seconds")
+    columns = ("trial", "candidate", "sparsity", "cycles", "error", "score", "seconds")
     rows: list[tuple[str, ...]] = []
 
     def table() -> Table:

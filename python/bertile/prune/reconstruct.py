@@ -69,7 +69,7 @@ class Reconstructor:
         self.replay = Replay(dense, family, batches)
         self.linears = matrices(student, family)
         self.weights: Matrices = {name: linear.weight.data for name, linear in self.linears.items()}
-        self.errors: list[float] = []  # of each layer's output, after the last reconstruction: |s - d|^2 / |d|^2
+        self.errors: list[float] = []  # of each layer's output, as reconstructed or measured: |s - d|^2 / |d|^2
 
     def input_squares(self) -> dict[str, torch.Tensor]:
         """Mean square of each input feature of every matrix of the student, [in]."""
@@ -103,9 +103,24 @@ class Reconstructor:
         ours = theirs = self.replay.inputs
         for layer in range(len(layer_modules(self.student, self.family))):
             ours, theirs = self._layer(layer, ours, theirs, kept, ridge)
-            target = self.replay.flat(theirs)
-            error = (self.replay.flat(ours) - target).square().sum() / target.square().sum()
-            self.errors.append(float(error))
+            self._compare(ours, theirs)
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """The errors of the student as it is."""
+        self.errors = []
+        ours = theirs = self.replay.inputs
+        for layer in range(len(layer_modules(self.student, self.family))):
+            (ours, _), (theirs, _) = (
+                self.replay.run(network, layer, states)
+                for network, states in ((self.student, ours), (self.dense, theirs))
+            )
+            self._compare(ours, theirs)
+
+    def _compare(self, ours: States, theirs: States) -> None:
+        target = self.replay.flat(theirs)
+        error = (self.replay.flat(ours) - target).square().sum() / target.square().sum()
+        self.errors.append(float(error))
 
     def _layer(self, layer: int, ours: States, theirs: States, kept: Matrices, ridge: float) -> tuple[States, States]:
         """One layer; returns the states behind it, of the student and of the dense network."""

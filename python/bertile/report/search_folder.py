@@ -34,7 +34,7 @@ SIZES = {"rows": 1e6, "columns": 1e6, "neurons": 1e7, "heads": 1e8, "layers": 1e
 
 @dataclass(frozen=True)
 class Final:
-    """A plan that was trained. cheap: the divergence that the search saw; score: after `steps` steps, in `metric`."""
+    """A plan that was trained. cheap: the error that the search saw; score: after `steps` steps, in `metric`."""
 
     name: str
     trial: int
@@ -117,7 +117,7 @@ def _trial(data: dict, pattern: str) -> TrialRecord:
     for value in (trial.number, trial.sparsity, trial.cycles, trial.cheap, trial.seconds, *trial.verdict.values()):
         if not math.isfinite(value):
             raise ValueError(f"{value} is no number of trial {trial.number}")
-    if not isinstance(trial.name, str) or not {"hidden", "task"} <= trial.verdict.keys():
+    if not isinstance(trial.name, str) or not {"layers", "hidden", "task"} <= trial.verdict.keys():
         raise ValueError(f"trial {trial.number} lacks a name or a verdict")
     ratios(trial, pattern)
     return trial

@@ -26,7 +26,7 @@ from bertile.report.search_network import MODEL_FOLDER, PACKED_FILE, Network, de
 from bertile.report.search_pictures import microseconds
 from bertile.search.study import TrialRecord
 
-TRIAL_HEAD = ("trial", "sparsity", "cycles", "projected us", "divergence", "hidden error", "task score", "seconds")
+TRIAL_HEAD = ("trial", "sparsity", "cycles", "projected us", "layers' error", "hidden error", "task score", "seconds")
 
 
 def write_page(search: SearchFolder, file: Path) -> None:
@@ -98,12 +98,12 @@ def outcome(search: SearchFolder) -> str:
     """The result in a sentence or two."""
     count = f"{len(search.trials)} trials were judged in {sum(trial.seconds for trial in search.trials):,.0f} s"
     if search.pareto:
-        return f"{count}; {len(search.chosen())} of them are beaten by none in both divergence and cycles."
+        return f"{count}; {len(search.chosen())} of them are beaten by none in both error and cycles."
     best = search.chosen()[0]
     rivals = [trial for trial in search.baselines() if trial.number != best.number]
     if best.name != CANDIDATE:
         return f"{count}. No candidate beat the baseline {best.name}, trial {best.number}: it is the chosen plan."
-    text = f"{count}. Trial {best.number} is chosen: a divergence of {best.cheap:.4f}"
+    text = f"{count}. Trial {best.number} is chosen: its layers' error is {best.cheap:.4f}"
     if not rivals:
         return f"{text}."
     rival = min(rivals, key=lambda trial: trial.cheap)
@@ -118,7 +118,7 @@ def chosen_facts(search: SearchFolder, best: TrialRecord, dense: int | None) -> 
         ("sparsity", f"{best.sparsity:.2%}", "of the weights of all matrices"),
         ("latency, projected", f"{microseconds(best.cycles):,.1f} us", projected()),
         ("cycles, estimated", f"{best.cycles:,}", f"of {search.identity['tokens']} tokens on {units}{speed}"),
-        ("logit divergence", f"{best.cheap:.4f}", "from the dense network, before any training; lower is better"),
+        ("layers' error", f"{best.cheap:.4f}", "against the dense network, before any training; lower is better"),
         ("task score before training", f"{best.verdict['task']:.4f}", "on held-out training examples"),
     ]
 
@@ -184,16 +184,16 @@ def trials_over_time(search: SearchFolder) -> str:
     svg = svg_picture(
         lambda: pictures.trials_figure(search),
         "trials",
-        f"Logit divergence by trial number; the lowest, {best.cheap:.4f}, is that of trial {best.number}",
+        f"Layers' error by trial number; the lowest, {best.cheap:.4f}, is that of trial {best.number}",
     )
     recovery = search.identity["judge"]["recovery"]
     recovered = "as it is after pruning" if recovery == "none" else f"after recovery by {recovery}"
     about = (
-        f"The cheap score is the divergence of a candidate's outputs from the dense network's on held-out training "
-        f"examples, {recovered}; lower is better."
+        "The cheap score is the relative squared error of a candidate's layers against the dense network's, the mean "
+        f"over layers, on training texts, {recovered}; lower is better."
     )
     if search.pareto:
-        about += " Sparsities differ from trial to trial here, and the divergence with them."
+        about += " Sparsities differ from trial to trial here, and the error with them."
     marked = search.chosen()
     return "".join(
         [
@@ -227,25 +227,25 @@ def cheap_against_final(search: SearchFolder) -> str:
         svg = svg_picture(
             lambda finals=finals: pictures.finals_figure(finals),
             f"finals{number}",
-            f"{metric} after {steps} steps against the logit divergence of {len(finals)} plans; Kendall's tau {said}",
+            f"{metric} after {steps} steps against the layers' error of {len(finals)} plans; Kendall's tau {said}",
         )
         ordered = sorted(finals, key=lambda final: final.cheap)
         rows = [(f.name, str(f.trial), f"{f.cheap:.4f}", f"{f.score:.4f}") for f in ordered]
         caption = f"{len(finals)} plans after {steps:,} steps. Kendall's tau: {said}."
-        numbers = table(f"Best cheap score first, {steps:,} steps", ("plan", "trial", "divergence", metric), rows)
+        numbers = table(f"Best cheap score first, {steps:,} steps", ("plan", "trial", "layers' error", metric), rows)
         parts.append(row(figure(svg, caption), numbers))
     return "".join(parts)
 
 
 def accuracy_against_latency(search: SearchFolder, dense: int | None) -> str:
-    label = f"Logit divergence of {len(search.trials)} trials against their projected latency"
+    label = f"Layers' error of {len(search.trials)} trials against their projected latency"
     near = svg_picture(lambda: pictures.latency_figure(search), "latency", label)
     figures = [figure(near, f"All trials; latencies {projected()}.")]
     words = "The dense network is not here, so its latency is not shown."
     if dense is not None:
         words = (
-            f"The dense network takes {dense:,} cycles, {microseconds(dense):,.1f} us {projected()}; its divergence "
-            "is 0, since it is what divergences are measured from."
+            f"The dense network takes {dense:,} cycles, {microseconds(dense):,.1f} us {projected()}; its error "
+            "is 0, since it is what errors are measured from."
         )
         far = svg_picture(lambda: pictures.latency_figure(search, dense), "dense", f"{label}, with the dense network")
         figures.append(figure(far, f"The same beside the dense network; latencies {projected()}."))

@@ -27,7 +27,7 @@ BASELINE_MARKERS = ("s", "^", "D", "v", "P", "X")
 HALF, WHOLE, SMALL = 5.0, 9.6, 1.8  # inches
 EDGES = {"launch": "#8e6bb0", "finish": "#3f9c9c"}  # cycles of no layer
 LETTERS = "QKVOIF"  # of the matrices, where there is no room
-DIVERGENCE = "logit divergence (lower is better)"
+CHEAP = "layers' error before training (lower is better)"
 
 
 def _axes(height: float = 3.5, width: float = HALF) -> tuple[plt.Figure, plt.Axes]:
@@ -71,7 +71,7 @@ def trials_figure(search: SearchFolder) -> plt.Figure:
     best = np.minimum.accumulate([trial.cheap for trial in search.trials])
     axis.step(numbers, best, where="post", color=BLUE, linewidth=1.5, label="best so far")
     _scatter(axis, search, lambda trial: (trial.number, trial.cheap))
-    axis.set(xlabel="trial", ylabel=DIVERGENCE)
+    axis.set(xlabel="trial", ylabel=CHEAP)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure)
     return figure
@@ -91,7 +91,7 @@ def latency_figure(search: SearchFolder, dense: int | None = None) -> plt.Figure
     _scatter(axis, search, lambda trial: (microseconds(trial.cycles), trial.cheap))
     if dense is not None:
         axis.scatter([microseconds(dense)], [0.0], color=GREEN, marker="*", s=110, zorder=4, label="dense")
-    axis.set(xlabel=f"us, projected at {target_clocks()[0]} MHz, not measured", ylabel=DIVERGENCE)
+    axis.set(xlabel=f"us, projected at {target_clocks()[0]} MHz, not measured", ylabel=CHEAP)
     axis.xaxis.set_major_locator(MaxNLocator(6))
     axis.ticklabel_format(useOffset=False)
     axis.margins(x=0.08)
@@ -108,7 +108,7 @@ def finals_figure(finals: Sequence[Final]) -> plt.Figure:
         side, place = ("right", -5) if final.cheap > middle else ("left", 5)
         axis.annotate(f"{final.trial} {final.name}", (final.cheap, final.score), xytext=(place, 5), ha=side,
                       textcoords="offset points", fontsize=8.5)  # fmt: skip
-    axis.set(xlabel=DIVERGENCE, ylabel=f"{finals[0].metric} after {finals[0].steps:,} steps")
+    axis.set(xlabel=CHEAP, ylabel=f"{finals[0].metric} after {finals[0].steps:,} steps")
     axis.margins(x=0.1, y=0.12)
     return figure
 

@@ -26,7 +26,7 @@ def sensitivities(
         plan = {other.name: sparsity if other is s else 0.0 for other in sets}
         masks = select_masks(pattern, sets, scores, judge.tensors, 0.0, plan=plan)
         kept = element_masks(sets, masks, judge.tensors)
-        costs[s.name] = judge.judge_masked(kept).logits
+        costs[s.name] = judge.masked_divergence(kept)
         progress(number, len(sets))
     return costs
 

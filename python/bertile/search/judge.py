@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -51,15 +52,22 @@ class JudgeOptions:
 
 @dataclass(frozen=True)
 class Verdict:
-    """On held-out training examples, of a recovered candidate. Lower is better but for `task`.
+    """Of a recovered candidate, against the dense network. Lower is better but for `task`.
 
-    logits: divergence of its outputs from the dense network's. hidden: relative squared error of the last layer's
-    states. task: the task's own metric.
+    layers: relative squared error of the layers' outputs on the texts that it recovered with, their mean: what is out
+    of its reach. On held-out training examples: logits, the divergence of its outputs; hidden, the relative squared
+    error of the last layer's states; task, the task's own metric.
     """
 
+    layers: float
     logits: float
     hidden: float
     task: float
+
+    @property
+    def cheap(self) -> float:
+        """What a search minimizes."""
+        return self.layers
 
 
 class Judge:
@@ -105,10 +113,10 @@ class Judge:
         masks = global_masks(sets, magnitudes, sparsity, {s.name: np.full(s.count, s.weights) for s in sets})
         return {name: 1 - float(mask.mean()) for name, mask in masks.items()}
 
-    def judge_masked(self, kept: Mapping[str, torch.Tensor]) -> Verdict:
-        """The dense network with these weights left, as it is, on every fourth batch: many are to be judged."""
+    def masked_divergence(self, kept: Mapping[str, torch.Tensor]) -> float:
+        """Of the logits of the dense network with these weights left, on every fourth batch: many are asked for."""
         self._mask(kept)
-        return self.compare(every=4)
+        return self._held_out(every=4)[0]
 
     def _mask(self, kept: Mapping[str, torch.Tensor]) -> None:
         self.student.load_state_dict(self.dense.state_dict())
@@ -141,6 +149,11 @@ class Judge:
             ):
                 return None
         return self.compare()
+
+    def compare(self) -> Verdict:
+        """The student as it is."""
+        self.worker.measure()
+        return Verdict(fmean(self.worker.errors), *self._held_out())
 
     def _distill(self, masking: Masking, ends: Callable[[int], bool]) -> bool:
         """Some steps towards the dense network's logits and hidden states, on the texts that recovery sees.
@@ -176,8 +189,8 @@ class Judge:
         self.student.eval()
         return stopped
 
-    def compare(self, every: int = 1) -> Verdict:
-        """The student as it is against the dense network, on the examples that recovery has not seen."""
+    def _held_out(self, every: int = 1) -> tuple[float, float, float]:
+        """Divergence of logits, error of states and the task's metric, on examples that recovery has not seen."""
         logits, labels, divergence, error, energy, rows = [], [], 0.0, 0.0, 0.0, 0
         for batch, (their_logits, their_states) in zip(self.unseen[::every], self.truth[::every], strict=True):
             ours, states = self._run(self.student, batch)
@@ -189,4 +202,4 @@ class Judge:
             logits.append(ours.numpy())
             labels.append(batch["labels"].numpy())
         metrics = compute_metrics(self.task, np.concatenate(logits), np.concatenate(labels))
-        return Verdict(divergence / rows, error / energy, decisive(self.task, metrics))
+        return divergence / rows, error / energy, decisive(self.task, metrics)
