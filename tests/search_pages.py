@@ -31,7 +31,7 @@ def search_data(**identity: object) -> dict:
              "judge": {"recovery": "bias"}}  # fmt: skip
     trials = [
         {"number": number, "name": name, "sparsity": 0.75 + number / 1000, "cycles": 30_000 - 900 * number,
-         "cheap": cheap, "verdict": {"layers": cheap, "logits": 1.0, "hidden": 0.5, "task": 0.6 + number / 100},
+         "cheap": cheap, "verdict": {"error": cheap, "logits": 1.0, "unseen": 0.5, "task": 0.6 + number / 100},
          "seconds": 2.5,
          "plan": {"format": "bertile-plan", "pattern": "1x16", "sparsity": 0.75, "shares": shares_of(number)}}
         for number, (name, cheap) in enumerate(zip(NAMES, CHEAP, strict=True))

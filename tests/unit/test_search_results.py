@@ -24,9 +24,10 @@ def study(task: str = "mrpc") -> dict:
     for index, final in enumerate(FINALS):
         verdicts = {
             name: {
-                "layers": order[index],
+                "error": order[index],
+                "seen": order[index],
                 "logits": order[index],
-                "hidden": -order[index],
+                "unseen": -order[index],
                 "task": -order[index],
                 "seconds": 10.0 * (name == "bias") + 5,
             }
@@ -39,10 +40,10 @@ def study(task: str = "mrpc") -> dict:
 
 
 def test_rank_correlations_by_hand():
-    wanted = {("least-squares", "layers"): 1, ("bias", "logits"): -1, ("none", "logits"): 4 / 6}
+    wanted = {("least-squares", "error"): 1, ("bias", "logits"): -1, ("none", "logits"): 4 / 6}
     for (recovery, judged), tau in wanted.items():
         assert rank_correlation(study(), recovery, judged) == pytest.approx(tau)
-    assert rank_correlation(study(), "least-squares", "hidden") == pytest.approx(-1)  # less is better
+    assert rank_correlation(study(), "least-squares", "unseen") == pytest.approx(-1)  # less is better
     assert rank_correlation(study(), "least-squares", "task") == pytest.approx(1)  # more is better
 
 
@@ -61,8 +62,8 @@ def test_what_was_asked_of_a_search():
     # MRPC spans 0.186, STS-B 0.885: (0.1 * 0.186 + 0.05 * 0.885) / 2 = 3.1 points.
     assert "+3.1 points, +1.0 were asked: reached" in text
     assert "+0.9 points at worst, -0.3 were asked: reached" in text  # 0.05 * 0.186 over global
-    assert "| least-squares (the default) | 1.00 | 1.00 | -1.00 | 1.00 | 5 s, 5.0% of a training |" in text
-    assert "| bias | -1.00 | -1.00 | 1.00 | -1.00 | 15 s, 15.0% of a training |" in text
+    assert "| least-squares (the default) | 1.00 | 1.00 | -1.00 | 1.00 | 1.00 | 5 s, 5.0% of a training |" in text
+    assert "| bias | -1.00 | -1.00 | 1.00 | -1.00 | -1.00 | 15 s, 15.0% of a training |" in text
     assert "Scores after training: 0.7000 to 0.7400." in text
     poor = "\n".join(search_lines([], plans(uniform=(0.8, 0.9), search=(0.81, 0.89))))
     assert "points, +1.0 were asked: not reached" in poor

@@ -63,15 +63,16 @@ def verdict_of(judge: Judge, sparsity: float):
 
 def test_recoveries_come_closer_to_the_dense_network(job):
     """Bias alone helps, least squares more; nothing pruned is no divergence; the dense network stays as it is."""
-    hidden = {}
+    errors = {}
     for recovery in RECOVERIES:
         judge = judge_of(job, recovery, texts=48)
         before = {name: tensor.clone() for name, tensor in judge.dense.state_dict().items()}
         first, again = verdict_of(judge, 0.6), verdict_of(judge, 0.6)
         assert first == again  # one verdict leaves nothing behind for the next
         assert all(torch.equal(before[name], tensor) for name, tensor in judge.dense.state_dict().items())
-        hidden[recovery] = first.hidden
-    assert hidden["least-squares"] < hidden["bias"] < hidden["none"]
+        errors[recovery] = first.unseen
+        assert first.error == pytest.approx((first.seen * first.unseen) ** 0.5)
+    assert errors["least-squares"] < errors["bias"] < errors["none"]
     assert verdict_of(judge_of(job, "none"), 0.0).logits == pytest.approx(0.0, abs=1e-6)
 
 
@@ -97,7 +98,7 @@ def test_a_search_and_its_files(job, tmp_path):
     assert len({tuple(record.plan["shares"].values()) for record in found}) == 6
     assert set(found[0].plan["shares"].values()) == {0.5}  # uniform
     write_results(job, found, tmp_path / "s")
-    best = min(found, key=lambda record: record.verdict["layers"])
+    best = min(found, key=lambda record: record.verdict["error"])
     assert read_plan(tmp_path / "s" / "plan.json").shares == best.plan["shares"]
     assert sorted(file.stem for file in (tmp_path / "s" / "plans").iterdir()) == ["global", "sensitivity", "uniform"]
     written = json.loads((tmp_path / "s" / "trials.json").read_text())
@@ -229,7 +230,7 @@ def test_a_verdict_that_is_no_number_ends_its_trial(job, tmp_path, monkeypatch):
     def spoiled(self, *arguments):
         calls.append(1)
         verdict = original(self, *arguments)
-        return replace(verdict, layers=float("nan")) if len(calls) == 2 else verdict
+        return replace(verdict, seen=float("nan")) if len(calls) == 2 else verdict
 
     monkeypatch.setattr(Judge, "judge", spoiled)
     found = search(job, tmp_path / "s")

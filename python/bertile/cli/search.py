@@ -30,7 +30,7 @@ def row_of(record) -> tuple[str, ...]:
         record.name,
         f"{record.sparsity:.2%}",
         f"{record.cycles:,}",
-        f"{verdict['layers']:.4f}",
+        f"{verdict['error']:.4f}",
         f"{verdict['task']:.4f}",
         f"{record.seconds:.0f}",
     )

@@ -73,7 +73,7 @@ def judge_plans(job: SearchJob, plans: list[tuple[str, Plan]], work: Path) -> di
                 begin = time.monotonic()
                 masks, kept = searcher.masks(plan)
                 verdict = searcher.judge.judge(masks, searcher.sets, kept)
-                rows.append(asdict(verdict) | {"seconds": round(time.monotonic() - begin, 2)})
+                rows.append(verdict.to_json() | {"seconds": round(time.monotonic() - begin, 2)})
                 print(f"{job.task.name} {recovery} {name}: {rows[-1]}", flush=True)
             write_text(file, json.dumps(rows))
         verdicts[recovery] = json.loads(file.read_text())

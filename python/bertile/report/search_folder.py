@@ -117,7 +117,7 @@ def _trial(data: dict, pattern: str) -> TrialRecord:
     for value in (trial.number, trial.sparsity, trial.cycles, trial.cheap, trial.seconds, *trial.verdict.values()):
         if not math.isfinite(value):
             raise ValueError(f"{value} is no number of trial {trial.number}")
-    if not isinstance(trial.name, str) or not {"layers", "hidden", "task"} <= trial.verdict.keys():
+    if not isinstance(trial.name, str) or not {"unseen", "task"} <= trial.verdict.keys():
         raise ValueError(f"trial {trial.number} lacks a name or a verdict")
     ratios(trial, pattern)
     return trial

@@ -26,7 +26,7 @@ from bertile.report.search_network import MODEL_FOLDER, PACKED_FILE, Network, de
 from bertile.report.search_pictures import microseconds
 from bertile.search.study import TrialRecord
 
-TRIAL_HEAD = ("trial", "sparsity", "cycles", "projected us", "layers' error", "hidden error", "task score", "seconds")
+TRIAL_HEAD = ("trial", "sparsity", "cycles", "projected us", "layers' error", "on held-out", "task score", "seconds")
 
 
 def write_page(search: SearchFolder, file: Path) -> None:
@@ -62,7 +62,7 @@ def trial_row(trial: TrialRecord) -> tuple[str, ...]:
         f"{trial.cycles:,}",
         f"{microseconds(trial.cycles):,.1f}",
         f"{trial.cheap:.4f}",
-        f"{verdict['hidden']:.4f}",
+        f"{verdict['unseen']:.4f}",
         f"{verdict['task']:.4f}",
         f"{trial.seconds:.1f}",
     )
@@ -189,8 +189,8 @@ def trials_over_time(search: SearchFolder) -> str:
     recovery = search.identity["judge"]["recovery"]
     recovered = "as it is after pruning" if recovery == "none" else f"after recovery by {recovery}"
     about = (
-        "The cheap score is the relative squared error of a candidate's layers against the dense network's, the mean "
-        f"over layers, on training texts, {recovered}; lower is better."
+        "The cheap score is the relative squared error of a candidate's layers against the dense network's, between that "
+        f"on the texts that it recovers with and that on held-out training examples, {recovered}; lower is better."
     )
     if search.pareto:
         about += " Sparsities differ from trial to trial here, and the error with them."

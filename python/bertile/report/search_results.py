@@ -13,7 +13,13 @@ from bertile.report.runs import DENSE, TASKS, RunRecord
 from bertile.search.judge import JudgeOptions
 from bertile.tasks.metrics import retention
 
-JUDGED = {"layers": -1, "logits": -1, "hidden": -1, "task": 1}  # what a verdict says, and whether more of it is better
+JUDGED = {
+    "error": -1,
+    "seen": -1,
+    "unseen": -1,
+    "logits": -1,
+    "task": 1,
+}  # what a verdict says, and whether more of it is better
 BASELINES = ("uniform", "global", "sensitivity")
 TAU, COST, GAIN, LOSS = 0.5, 0.05, 0.01, 0.003  # what was asked for
 
@@ -40,8 +46,8 @@ def efficient_lines(studies: Sequence[dict], full_seconds: dict[str, float]) -> 
             f"**{TASKS[task]}**: {len(rows)} candidates, {study['pattern']} at {study['sparsity']:.0%}; trained alike:",
             f"`{study['final_command']}`",
             "",
-            "| recovery | tau: layers' error (used) | logits' divergence | last states' error | task's score | cost |",
-            "|---|---|---|---|---|---|",
+            "| recovery | tau: error (used) | on texts seen | on others | logits' divergence | task's score | cost |",
+            "|---|---|---|---|---|---|---|",
         ]
         for recovery in rows[0]["verdicts"]:
             taus = [rank_correlation(study, recovery, judged) for judged in JUDGED]

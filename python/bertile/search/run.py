@@ -153,19 +153,19 @@ class Searcher:
         def give_up(rung: int, verdict: Verdict) -> bool:
             if job.constraint is None:  # of two objectives Optuna cannot tell which is behind
                 return False
-            trial.report(verdict.cheap, rung)
+            trial.report(verdict.error, rung)
             return trial.should_prune()
 
         verdict = self.judge.judge(masks, self.sets, kept, give_up)
-        if verdict is None or not math.isfinite(verdict.cheap):  # a draw that fails would be drawn again
+        if verdict is None or not math.isfinite(verdict.error):  # a draw that fails would be drawn again
             study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             return
         trial.set_user_attr("name", trial.user_attrs.get("name", "candidate"))
         trial.set_user_attr("plan", plan.to_json())
         trial.set_user_attr("cycles", cycles)
-        trial.set_user_attr("verdict", asdict(verdict))
+        trial.set_user_attr("verdict", verdict.to_json())
         trial.set_user_attr("seconds", time.monotonic() - begin)
-        values = [verdict.cheap] if job.constraint is not None else [verdict.cheap, float(cycles)]
+        values = [verdict.error] if job.constraint is not None else [verdict.error, float(cycles)]
         study.tell(trial, values, skip_if_finished=True)
 
 
