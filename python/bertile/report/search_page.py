@@ -189,8 +189,8 @@ def trials_over_time(search: SearchFolder) -> str:
     recovery = search.identity["judge"]["recovery"]
     recovered = "as it is after pruning" if recovery == "none" else f"after recovery by {recovery}"
     about = (
-        "The cheap score is the relative squared error of a candidate's layers against the dense network's, between that "
-        f"on the texts that it recovers with and that on held-out training examples, {recovered}; lower is better."
+        "The cheap score is the relative squared error of a candidate's layers against the dense network's, between "
+        f"that on the texts that it recovers with and that on held-out examples, {recovered}; lower is better."
     )
     if search.pareto:
         about += " Sparsities differ from trial to trial here, and the error with them."
