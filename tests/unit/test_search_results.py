@@ -68,6 +68,9 @@ def test_what_was_asked_of_a_search():
     poor = "\n".join(search_lines([], plans(uniform=(0.8, 0.9), search=(0.81, 0.89))))
     assert "points, +1.0 were asked: not reached" in poor
     assert "-0.9 points at worst, -0.3 were asked: not reached" in poor
+    # A better search that was run on one task alone does not speak for both.
+    found = plans(uniform=(0.8, 0.9), search=(0.9, 0.95)) + plans(other=(0.95, 0.99))[:1]
+    assert "Mean over 2 tasks, INT8: search " in "\n".join(search_lines([], found))
     assert search_lines([], []) == []
 
 
