@@ -16,7 +16,7 @@ from bertile.prune.select import Masks
 
 CountCycles = Callable[[Masks], int]  # of the network that pruning with these masks ends with
 FORMAT = "bertile-plan"
-# Of a limit: the least share of what a plan keeps that is kept, and how finely it is found (1.5 % of it).
+# Under a limit: the least share of what a plan keeps that is tried, and the halvings that find the most.
 LEAST_FACTOR, BISECTIONS = 0.8, 8
 
 
