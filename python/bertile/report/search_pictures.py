@@ -27,7 +27,7 @@ BASELINE_MARKERS = ("s", "^", "D", "v", "P", "X")
 HALF, WHOLE, SMALL = 5.0, 9.6, 1.8  # inches
 EDGES = {"launch": "#8e6bb0", "finish": "#3f9c9c"}  # cycles of no layer
 LETTERS = "QKVOIF"  # of the matrices, where there is no room
-CHEAP = "layers' error before training (lower is better)"
+CHEAP = "layers' error (lower is better)"
 
 
 def _axes(height: float = 3.5, width: float = HALF) -> tuple[plt.Figure, plt.Axes]:
