@@ -79,7 +79,7 @@ def comparison_lines(records: Sequence[RunRecord]) -> list[str]:
                 f"| {TASKS[task]} | {record.method} | {record.sparsity_reached:.2%} | {record.cycles:,} | "
                 f"{record.score_fp32:.4f} | {record.score_int8:.4f} | {kept(record):.3f} |"
             )
-    return [*lines, "", *summary_lines(records)]
+    return [*lines, "", *summary_lines([record for record in records if record.method != DENSE])]
 
 
 def summary_lines(records: Sequence[RunRecord]) -> list[str]:
@@ -112,8 +112,7 @@ def summary_lines(records: Sequence[RunRecord]) -> list[str]:
 
 def search_lines(studies: Sequence[dict], records: Sequence[RunRecord]) -> list[str]:
     """The section; nothing where nothing was run."""
-    records = [record for record in records if record.method != DENSE]
-    if not studies and not records:
+    if not studies and all(record.method == DENSE for record in records):
         return []
     full = {record.task: record.train_seconds for record in records if record.method == "uniform"}
     lines = ["## Automatic pruning", ""]
