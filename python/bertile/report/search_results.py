@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from statistics import fmean, median
 
@@ -30,7 +31,7 @@ def read_efficient(folder: Path) -> list[dict]:
 
 
 def rank_correlation(study: dict, recovery: str, judged: str) -> float:
-    """Kendall's tau of cheap verdicts and scores after training."""
+    """Kendall's tau of cheap verdicts and scores after training, NaN where all verdicts are the same."""
     cheap = [JUDGED[judged] * row["verdicts"][recovery][judged] for row in study["candidates"]]
     final = [row["final"]["score"] for row in study["candidates"]]
     return float(kendalltau(cheap, final).statistic)
@@ -56,7 +57,9 @@ def efficient_lines(studies: Sequence[dict], full_seconds: dict[str, float]) -> 
                 f", {seconds / full_seconds[task]:.1%} of a training" if task in full_seconds else ""
             )
             name = f"{recovery} (the default)" if recovery == default else recovery
-            lines.append(f"| {name} | " + " | ".join(f"{tau:.2f}" for tau in taus) + f" | {cost} |")
+            lines.append(
+                f"| {name} | " + " | ".join("-" if isnan(tau) else f"{tau:.2f}" for tau in taus) + f" | {cost} |"
+            )
         finals = [row["final"]["score"] for row in rows]
         lines += ["", f"Scores after training: {min(finals):.4f} to {max(finals):.4f}.", ""]
     return lines
