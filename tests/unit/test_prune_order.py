@@ -91,15 +91,15 @@ def test_what_carries_most_comes_first():
     tensors = {f"layers.0.{name}": torch.ones(4, 4) for name in ("query", "key", "value", "attention_output")}
     tensors |= {"layers.0.ffn_in": torch.ones(3, 4), "layers.0.ffn_out": torch.tensor([[1.0, 3.0, 2.0]] * 4)}
     squares = {name: torch.ones(tensor.shape[1]) for name, tensor in tensors.items()}
-    squares["layers.0.ffn_out"] = torch.tensor([20.0, 1.0, 1.0])  # times 4, 36, 16: 80, 36, 16
+    squares["layers.0.ffn_out"] = torch.tensor([5.0, 1.0, 1.0])  # times 4, 36, 16: 20, 36, 16
     squares["layers.0.attention_output"] = torch.tensor([1.0, 2.0, 8.0, 7.0])
-    tensors["layers.0.query"] = torch.tensor([1.0, 2.0, 5.0, 1.0]).unsqueeze(1).expand(4, 4)
-    tensors["layers.0.key"] = torch.tensor([9.0, 1.0, 1.0, 2.0]).unsqueeze(1).expand(4, 4)
+    tensors["layers.0.query"] = torch.tensor([1.0, 2.0, 1.0, 5.0]).unsqueeze(1).expand(4, 4)
+    tensors["layers.0.key"] = torch.tensor([9.0, 1.0, 2.0, 1.0]).unsqueeze(1).expand(4, 4)
     orders = feature_orders(tensors, squares, config)
     assert {kind: order.tolist() for (_, kind), order in orders.items()} == {
-        NEURONS: [0, 1, 2],
+        NEURONS: [1, 0, 2],
         VALUES: [1, 0, 2, 3],
-        PRODUCTS: [0, 1, 2, 3],  # 81 against 4, 25 against 4
+        PRODUCTS: [0, 1, 3, 2],  # 81 against 4, 4 against 25
     }
 
 

@@ -40,6 +40,10 @@ class GroupSet:
     def count(self) -> int:
         return self.shape[0] * self.shape[1]
 
+    @property
+    def layer(self) -> int:
+        return int(self.members[0].matrix.split(".")[1])
+
     def reduce(self, tensors: Matrices, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Sum of function(weight) over each group: [count], in the dtype of `function`, whole numbers for bool.
 

@@ -77,7 +77,7 @@ def gather_masks(
             continue
         kept = masks[s.name].ravel()
         order = np.argsort(~kept, kind="stable")
-        orders[int(s.members[0].matrix.split(".")[1]), NEURONS] = torch.from_numpy(order)
+        orders[s.layer, NEURONS] = torch.from_numpy(order)
         moved[s.name] = kept[order].reshape(s.shape)
     return moved, orders
 

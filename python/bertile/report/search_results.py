@@ -14,13 +14,8 @@ from bertile.report.runs import DENSE, TASKS, RunRecord
 from bertile.search.judge import JudgeOptions
 from bertile.tasks.metrics import retention
 
-JUDGED = {
-    "error": -1,
-    "seen": -1,
-    "unseen": -1,
-    "logits": -1,
-    "task": 1,
-}  # what a verdict says, and whether more of it is better
+# What a verdict says, and whether more of it is better.
+JUDGED = {"error": -1, "seen": -1, "unseen": -1, "logits": -1, "task": 1}
 BASELINES = ("uniform", "global", "sensitivity")
 TAU, COST, GAIN, LOSS = 0.5, 0.05, 0.01, 0.003  # what was asked for
 

@@ -27,6 +27,7 @@ from bertile.train.data import TokenizedTexts, padded_batches, without_labels
 from bertile.train.distill import hidden_loss, logit_loss
 
 RECOVERIES = ("none", "bias", "least-squares", "distill", "halving")
+CLOSED_FORM = ("bias", "least-squares")  # of these
 RUNGS = (0, 4, 2, 1)  # where `halving` may give up: before any step, after a quarter of the steps, a half, all
 BATCH = 32
 
@@ -144,10 +145,10 @@ class Judge:
         give_up: under `halving` gets the verdicts on the way, from rung 1 on; where it says so there is none.
         """
         self._mask(kept)
-        if self.options.recovery == "bias":
-            self.worker.reconstruct(kept, BIAS_ONLY)
-        elif self.options.recovery != "none":
-            self.worker.reconstruct(kept, RIDGE)
+        if self.options.recovery != "none":
+            self.worker.reconstruct(kept, BIAS_ONLY if self.options.recovery == "bias" else RIDGE)
+        if self.options.recovery in CLOSED_FORM:
+            return self._verdict()
         if self.options.recovery == "distill":
             self._distill(Masking(sets, masks), lambda step: False)
         if self.options.recovery == "halving":
@@ -162,6 +163,10 @@ class Judge:
     def compare(self) -> Verdict:
         """The student as it is."""
         self.worker.measure()
+        return self._verdict()
+
+    def _verdict(self) -> Verdict:
+        """With the errors that the last reconstruction or measurement found."""
         return Verdict(fmean(self.worker.errors), *self._held_out())
 
     def _distill(self, masking: Masking, ends: Callable[[int], bool]) -> bool:

@@ -72,7 +72,7 @@ class Space:
         """How much each fitted set keeps beside the others."""
         result = {}
         for s in self.fitted():
-            value = genes[f"layer.{_layer(s)}"] + genes[f"kind.{_kind(s)}"] + genes.get(f"set.{s.name}", 0.0)
+            value = genes[f"layer.{s.layer}"] + genes[f"kind.{_kind(s)}"] + genes.get(f"set.{s.name}", 0.0)
             value += sum(genes[f"tilt.{name}"] * by_set[s.name] for name, by_set in self.directions.items())
             result[s.name] = float(np.exp(value))
         return result
@@ -105,10 +105,6 @@ def make_space(pattern: Pattern, config: EncoderConfig, directions: Mapping[str,
     if len(covered) < config.layers * len(MATRICES):
         raise BertileError(f"pattern {pattern} leaves matrices out: a search needs one that covers all of them")
     return space
-
-
-def _layer(group_set: GroupSet) -> int:
-    return int(group_set.members[0].matrix.split(".")[1])
 
 
 def _kind(group_set: GroupSet) -> str:
