@@ -70,8 +70,18 @@ def test_what_was_asked_of_a_search():
     assert "-0.9 points at worst, -0.3 were asked: not reached" in poor
     # A better search that was run on one task alone does not speak for both.
     found = plans(uniform=(0.8, 0.9), search=(0.9, 0.95)) + plans(other=(0.95, 0.99))[:1]
-    assert "Mean over 2 tasks, INT8: search " in "\n".join(search_lines([], found))
+    assert "At 75%, mean over 2 tasks, INT8: search " in "\n".join(search_lines([], found))
     assert search_lines([], []) == []
+
+
+def test_plans_of_two_sparsities_are_not_mixed():
+    harder = [dataclasses.replace(record, sparsity=0.9) for record in plans(uniform=(0.2, 0.3), search=(0.4, 0.5))]
+    text = "\n".join(search_lines([], plans(uniform=(0.8, 0.9), search=(0.9, 0.95)) + harder))
+    assert "At 75%, mean over 2 tasks" in text and "+3.1 points, +1.0 were asked: reached" in text
+    # 0.2 of MRPC's span and of STS-B's; nothing was asked for there.
+    assert "At 90%, mean over 2 tasks" in text and "+10.7 points. Against the best baseline" in text
+    rows = [line for line in text.splitlines() if line.startswith("| MRPC")]
+    assert [row.split("|")[2].strip() for row in rows] == ["search", "uniform"] * 2
 
 
 def test_the_study_of_verdicts(place, monkeypatch, capfd):  # noqa: F811
@@ -88,7 +98,7 @@ def test_the_study_of_verdicts(place, monkeypatch, capfd):  # noqa: F811
     run_experiments(monkeypatch, *options, "--only", "mrpc-dense")
     monkeypatch.setattr(efficient, "CANDIDATES", {"mrpc": 4})
     monkeypatch.setattr(efficient, "SPARSITY", 0.5)
-    monkeypatch.setattr(efficient, "FINAL", efficient.FINAL.replace("--max-steps 100", "--max-steps 2 --batch-size 4"))
+    monkeypatch.setattr(efficient, "FINAL", efficient.FINAL.replace("--max-steps 200", "--max-steps 2 --batch-size 4"))
     folders = ("--models", place / "work", "--work", place / "search", "--results", place / "results")
     monkeypatch.setattr(sys, "argv", ["efficient", "--data", str(place / "glue"), *map(str, folders)])
     assert efficient.main() == 0
