@@ -61,7 +61,7 @@ demo: setup  ## Prune, quantize, pack and run the embedded MiniLM on the C-simul
 	$(PY) -m bertile.demo
 
 test: lint  ## Lint, then run every test that this machine can run
-	$(PY) -m pytest -ra
+	$(PY) -m pytest -ra -n logical --dist loadgroup
 
 rtl: setup  ## Run the tests of the RTL engine alone: cocotb on Verilator
 	$(PY) -m pytest -ra tests/rtl

@@ -1,9 +1,15 @@
-"""What the tests share: tiny random models, and hypothesis without deadlines."""
+"""What the tests share: tiny random models, hypothesis without deadlines, and which of them may run side by side."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+# Before PyTorch is loaded: processes side by side (pytest -n) share the cores, and so do the programs that they start.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    SHARE = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, SHARE)))
 
 import pytest
 from hypothesis import settings
@@ -13,6 +19,9 @@ from bertile.models.load import Model, random_model_of
 
 settings.register_profile("bertile", deadline=None, max_examples=50)
 settings.load_profile("bertile")
+
+# Folders whose tests open the one emulated card that lies in build/.
+CARD_FOLDERS = {"emulation", "pynq"}
 
 # No dimension is a multiple of another: 3 layers, hidden 64, FFN 112, 97 words, 40 tokens.
 BERT_SIZES = {
@@ -31,6 +40,13 @@ DISTILBERT_SIZES = {
     "vocab_size": 97,
     "max_position_embeddings": 40,
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With pytest -n, tests of a file run one after another, for what they share, and so do all of the one card."""
+    for item in items:
+        one_card = item.path.parent.name in CARD_FOLDERS
+        item.add_marker(pytest.mark.xdist_group("card" if one_card else str(item.path)))
 
 
 def make_tiny(family: str, seed: int = 1) -> Model:
