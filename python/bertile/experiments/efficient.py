@@ -36,8 +36,7 @@ CANDIDATES = {"mrpc": 8, "stsb": 6}
 PATTERN, SPARSITY, SEED = "1x16", 0.75, 0
 # The training that ranks candidates, the same for all: the recipe's with half of its steps.
 FINAL = (
-    "bertile prune {dense} --task {task} --data {data} --plan {plan} --recipe reconstruct --max-steps 200 "
-    "-o {folder}"
+    "bertile prune {dense} --task {task} --data {data} --plan {plan} --recipe reconstruct --max-steps 200 -o {folder}"
 )
 
 
