@@ -68,20 +68,22 @@ def test_what_was_asked_of_a_search():
     poor = "\n".join(search_lines([], plans(uniform=(0.8, 0.9), search=(0.81, 0.89))))
     assert "points, +1.0 were asked: not reached" in poor
     assert "-0.9 points at worst, -0.3 were asked: not reached" in poor
-    # A better search that was run on one task alone does not speak for both.
+    # A search that was run on one task alone says so.
     found = plans(uniform=(0.8, 0.9), search=(0.9, 0.95)) + plans(other=(0.95, 0.99))[:1]
-    assert "At 75%, mean over 2 tasks, INT8: search " in "\n".join(search_lines([], found))
+    text = "\n".join(search_lines([], found))
+    assert "- search at 75%, INT8, mean over 2 tasks: " in text
+    assert "- other at 75%, INT8, MRPC: " in text
     assert search_lines([], []) == []
 
 
 def test_plans_of_two_sparsities_are_not_mixed():
     harder = [dataclasses.replace(record, sparsity=0.9) for record in plans(uniform=(0.2, 0.3), search=(0.4, 0.5))]
     text = "\n".join(search_lines([], plans(uniform=(0.8, 0.9), search=(0.9, 0.95)) + harder))
-    assert "At 75%, mean over 2 tasks" in text
+    assert "- search at 75%, INT8, mean over 2 tasks" in text
     assert "+3.1 points, +1.0 were asked: reached" in text
     # 0.2 of MRPC's span and of STS-B's; nothing was asked for there.
-    assert "At 90%, mean over 2 tasks" in text
-    assert "+10.7 points. Against the best baseline" in text
+    assert "- search at 90%, INT8, mean over 2 tasks" in text
+    assert "+10.7 points; against the best baseline" in text
     rows = [line for line in text.splitlines() if line.startswith("| MRPC")]
     assert [row.split("|")[2].strip() for row in rows] == ["search", "uniform"] * 2
 
