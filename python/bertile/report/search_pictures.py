@@ -104,9 +104,10 @@ def finals_figure(finals: Sequence[Final]) -> plt.Figure:
     figure, axis = _axes()
     axis.scatter([final.cheap for final in finals], [final.score for final in finals], s=40, color=BLUE)
     middle = (min(final.cheap for final in finals) + max(final.cheap for final in finals)) / 2
-    for final in finals:
+    for index, final in enumerate(sorted(finals, key=lambda final: final.cheap)):
         side, place = ("right", -5) if final.cheap > middle else ("left", 5)
-        axis.annotate(f"{final.trial} {final.name}", (final.cheap, final.score), xytext=(place, 5), ha=side,
+        height = 5 if index % 2 == 0 else -12  # neighbours do not write over one another
+        axis.annotate(f"{final.trial} {final.name}", (final.cheap, final.score), xytext=(place, height), ha=side,
                       textcoords="offset points", fontsize=8.5)  # fmt: skip
     axis.set(xlabel=CHEAP, ylabel=f"{finals[0].metric} after {finals[0].steps:,} steps")
     axis.margins(x=0.1, y=0.12)
