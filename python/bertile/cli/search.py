@@ -107,7 +107,7 @@ def search(
     sampler: Annotated[str, typer.Option(help="gp, tpe or random.")] = "gp",
     recovery: Annotated[
         str, typer.Option(help="Before judging: none, bias, least-squares, distill or halving.")
-    ] = "least-squares",
+    ] = "bias",
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
     storage: Annotated[str, typer.Option(help="Shared with others: a journal file, or sqlite:///FILE.")] = "",
     seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of what is drawn.")] = 0,
