@@ -62,8 +62,8 @@ def test_what_was_asked_of_a_search():
     # MRPC spans 0.186, STS-B 0.885: (0.1 * 0.186 + 0.05 * 0.885) / 2 = 3.1 points.
     assert "+3.1 points, +1.0 were asked: reached" in text
     assert "+0.9 points at worst, -0.3 were asked: reached" in text  # 0.05 * 0.186 over global
-    assert "| least-squares (the default) | 1.00 | 1.00 | -1.00 | 1.00 | 1.00 | 5 s, 5.0% of a training |" in text
-    assert "| bias | -1.00 | -1.00 | 1.00 | -1.00 | -1.00 | 15 s, 15.0% of a training |" in text
+    assert "| least-squares | 1.00 | 1.00 | -1.00 | 1.00 | 1.00 | 5 s, 5.0% of a training |" in text
+    assert "| bias (the default) | -1.00 | -1.00 | 1.00 | -1.00 | -1.00 | 15 s, 15.0% of a training |" in text
     assert "Scores after training: 0.7000 to 0.7400." in text
     poor = "\n".join(search_lines([], plans(uniform=(0.8, 0.9), search=(0.81, 0.89))))
     assert "points, +1.0 were asked: not reached" in poor
