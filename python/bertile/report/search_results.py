@@ -128,7 +128,8 @@ def search_lines(studies: Sequence[dict], records: Sequence[RunRecord]) -> list[
     if records:
         lines += [
             "Plans for the same sparsity, or the same number of cycles (`search-cycles`), trained alike",
-            "(docs/results/search.toml has the commands). Cycles: one request of 128 tokens, estimated. All sort",
+            "(docs/results/search.toml has the commands); `-least-squares`: judged after that recovery, else after the",
+            "default one. Cycles: one request of 128 tokens, estimated. All sort",
             "features before they prune; the runs of reconstruct above do not (prune.order=false).",
             "",
             *comparison_lines(records),
