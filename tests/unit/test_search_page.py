@@ -85,6 +85,7 @@ def test_a_front(tmp_path):
     assert "Trial 0 candidate: 75.00%" in page.text
     assert page.pictures == 2 + 1 + 1
     assert "--pareto" in page.text
+    assert "NSGA-II" in page.text
     assert "--no-train" not in page.text
 
 

@@ -81,7 +81,7 @@ def head(search: SearchFolder, network: Network | None, dense: int | None) -> st
     asked = [
         ("model", identity["model"]), ("task", identity["task"]), ("pattern", identity["pattern"]),
         ("constraint", what), ("request", f"{identity['tokens']} tokens on {units_text(identity['units'])}"),
-        ("sampler", identity["sampler"]),
+        ("sampler", "NSGA-II" if search.pareto else identity["sampler"]),
         ("recovery before judging", identity["judge"]["recovery"]), ("seed", identity["seed"]),
     ]  # fmt: skip
     asked_table = table("Asked for", ("what", "value"), [(name, str(value)) for name, value in asked], kind="words")
