@@ -23,6 +23,7 @@ from bertile.prune.pattern import parse_pattern
 from bertile.prune.plan import read_plan
 from bertile.prune.select import select_masks
 from bertile.quantize.quantizer import quantize_encoder
+from bertile.search.baselines import FRONT_SPARSITIES
 from bertile.search.constraint import Constraint
 from bertile.search.judge import RECOVERIES, Judge, JudgeOptions
 from bertile.search.run import Searcher, SearchJob, best_of, front_of, search, write_results
@@ -184,7 +185,13 @@ def test_patterns_of_several_kinds(pattern, job, tmp_path):
 
 
 def test_a_front(job, tmp_path):
-    found = search(replace(job, constraint=None, trials=5), tmp_path / "s")
+    """Uniform plans at several sparsities first, once, then candidates."""
+    search(replace(job, constraint=None, trials=3), tmp_path / "s")
+    found = search(replace(job, constraint=None, trials=6), tmp_path / "s")
+    assert [record.name for record in found] == ["uniform"] * 4 + ["candidate"] * 2
+    assert [record.sparsity for record in found[:4]] == pytest.approx(FRONT_SPARSITIES, abs=0.01)
+    for record, sparsity in zip(found, FRONT_SPARSITIES, strict=False):
+        assert list(record.plan["shares"].values()) == pytest.approx([sparsity] * 12, abs=0.02)
     front = front_of(found)
     assert all(a.cycles < b.cycles and a.cheap > b.cheap for a, b in pairwise(front))
     write_results(replace(job, constraint=None), found, tmp_path / "s")

@@ -22,7 +22,7 @@ from bertile.config.paths import BUILD_DIR, ROOT, TRAINING_LOG
 from bertile.errors import BertileError, run_program
 from bertile.files import write_text
 from bertile.prune.plan import Plan, read_plan, write_plan
-from bertile.search.baselines import baseline_genes
+from bertile.search.baselines import baselines
 from bertile.search.constraint import Constraint, fit
 from bertile.search.judge import RECOVERIES, JudgeOptions
 from bertile.search.run import Searcher, SearchJob
@@ -46,7 +46,7 @@ def draw_plans(job: SearchJob, work: Path, count: int) -> list[tuple[str, Plan]]
     if len(files) < count:
         searcher = Searcher(job)
         searcher.join(open_study(open_storage("", work), job.identity(), False), False)
-        genes = list(baseline_genes(searcher.space).items())
+        genes = baselines(searcher.space)
         generator = np.random.default_rng(SEED)
         while len(genes) < count:
             drawn = {name: generator.uniform(*bounds) for name, bounds in searcher.space.ranges().items()}

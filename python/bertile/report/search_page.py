@@ -98,7 +98,11 @@ def outcome(search: SearchFolder) -> str:
     """The result in a sentence or two."""
     count = f"{len(search.trials)} trials were judged in {sum(trial.seconds for trial in search.trials):,.0f} s"
     if search.pareto:
-        return f"{count}; {len(search.chosen())} of them are beaten by none in both error and cycles."
+        front = search.chosen()
+        text = f"{count}; {len(front)} of them are beaten by none in both error and cycles"
+        uniform = search.baselines()
+        beaten = sum(trial not in front for trial in uniform)
+        return f"{text}. {beaten} of the {len(uniform)} uniform plans among them are." if uniform else f"{text}."
     best = search.chosen()[0]
     rivals = [trial for trial in search.baselines() if trial.number != best.number]
     if best.name != CANDIDATE:
@@ -138,7 +142,7 @@ def ratio_maps(search: SearchFolder) -> str:
     """Maps and numbers of the chosen plan, or of the front's ends; small maps of the baselines."""
     pattern, chosen = search.identity["pattern"], search.chosen()
     shown = {trial.number: trial for trial in (chosen[0], chosen[-1])}
-    beside = [trial for trial in search.baselines() if trial.number not in shown]
+    beside = [trial for trial in search.baselines() if trial.number not in shown and not search.pareto]
     words = "Share of zeros in every matrix, darker where more is kept."
     if search.pareto:
         words += " Of the front, its fastest and its most accurate plan."

@@ -14,6 +14,7 @@ from bertile.search.space import Space, logarithms
 # How much more a set keeps whose loss alone costs more: keeps go with the cost to this power.
 SENSITIVITY_POWER = 0.25
 BASELINES = ("uniform", "global", "sensitivity")
+FRONT_SPARSITIES = (0.5, 0.65, 0.8, 0.9)
 
 
 def sensitivities(
@@ -43,6 +44,11 @@ def directions(judge: Judge, space: Space, sparsity: float, costs: dict[str, flo
     }
 
 
-def baseline_genes(space: Space) -> dict[str, dict[str, float]]:
-    """The genes of each baseline."""
-    return {name: space.neutral(**({} if name == "uniform" else {name: 1.0})) for name in BASELINES}
+def baselines(space: Space) -> list[tuple[str, dict[str, float]]]:
+    """(name, genes) of what a search under a constraint is measured against."""
+    return [(name, space.neutral(**({} if name == "uniform" else {name: 1.0}))) for name in BASELINES]
+
+
+def uniform_front(space: Space) -> list[tuple[str, dict[str, float]]]:
+    """(name, genes) of what a front is measured against: the uniform plan at some sparsities."""
+    return [("uniform", space.neutral() | {"sparsity": sparsity}) for sparsity in FRONT_SPARSITIES]

@@ -25,7 +25,7 @@ from bertile.prune.pattern import parse_pattern
 from bertile.prune.plan import CycleLimit, Plan, write_plan
 from bertile.prune.scores import weight_scores
 from bertile.prune.select import Masks, select_masks
-from bertile.search.baselines import baseline_genes, directions, sensitivities
+from bertile.search.baselines import baselines, directions, sensitivities, uniform_front
 from bertile.search.constraint import Constraint, fit
 from bertile.search.judge import Judge, JudgeOptions, Verdict
 from bertile.search.space import Space, make_space
@@ -190,8 +190,7 @@ def search(
     if not shared:
         end_abandoned(study)
     searcher.join(study, shared, progress)
-    if job.constraint is not None:
-        enqueue_missing(study, baseline_genes(searcher.space))
+    enqueue_missing(study, (uniform_front if job.constraint is None else baselines)(searcher.space))
     ready()
     said: set[int] = set()
     while True:

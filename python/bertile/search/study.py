@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,10 +123,15 @@ def records(study: optuna.Study) -> list[TrialRecord]:
     return [record_of(trial) for trial in sorted(complete, key=lambda trial: trial.number)]
 
 
-def enqueue_missing(study: optuna.Study, genes: dict[str, dict[str, float]]) -> None:
-    """Queue the named candidates that are neither judged nor waiting: a worker may have died over one."""
+def enqueue_missing(study: optuna.Study, wanted: Sequence[tuple[str, dict[str, float]]]) -> None:
+    """Queue the named candidates that are neither judged nor waiting: a worker may have died over one.
+
+    wanted: (name, genes); of a front several of one name, each with a sparsity of its own among its genes.
+    """
     states = (TrialState.COMPLETE, TrialState.WAITING)
-    known = {trial.user_attrs.get("name") for trial in study.get_trials(deepcopy=False, states=states)}
-    for name, values in genes.items():
-        if name not in known:
-            study.enqueue_trial(values, user_attrs={"name": name})
+    trials = study.get_trials(deepcopy=False, states=states)
+    known = {(trial.user_attrs.get("name"), trial.user_attrs.get("sparsity")) for trial in trials}
+    for name, genes in wanted:
+        sparsity = genes.get("sparsity")
+        if (name, sparsity) not in known:
+            study.enqueue_trial(genes, user_attrs={"name": name} | ({} if sparsity is None else {"sparsity": sparsity}))
