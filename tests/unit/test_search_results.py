@@ -88,6 +88,20 @@ def test_plans_of_two_sparsities_are_not_mixed():
     assert [row.split("|")[2].strip() for row in rows] == ["search", "uniform"] * 2
 
 
+def test_seeds_of_a_training_are_averaged():
+    """MRPC's score is 0.684 + 0.186 * share: 0.8 and 0.9 are one row of 0.85, and count as that in the summary."""
+    first = plans(uniform=(0.8, 0.9), search=(0.8, 0.9))
+    again = [dataclasses.replace(record, seed=1) for record in plans(search=(0.9, 0.9))]
+    text = "\n".join(search_lines([], first + again))
+    low, high = (run("mrpc", "search", "1x16", 0.75, share).score_int8 for share in (0.8, 0.9))
+    (row,) = [line for line in text.splitlines() if line.startswith("| MRPC | search |")]
+    assert row.split("|")[5].strip() == "2"
+    assert f"| {(low + high) / 2:.4f} ({low:.4f} to {high:.4f}) | 0.850 |" in row
+    (row,) = [line for line in text.splitlines() if line.startswith("| MRPC | uniform |")]
+    assert f"| {low:.4f} | 0.800 |" in row
+    assert "+0.5 points, +1.0 were asked: not reached" in text  # 0.05 of MRPC's 0.186, over two tasks
+
+
 def test_the_study_of_verdicts(place, monkeypatch, capfd):  # noqa: F811
     options = (
         "--data",

@@ -62,50 +62,63 @@ def efficient_lines(studies: Sequence[dict], full_seconds: dict[str, float]) -> 
     return lines
 
 
-def kept(record: RunRecord) -> float:
-    """Retention of the INT8 network."""
-    return retention(record.score_int8, record.constant, record.dense)
+def by_plan(records: Sequence[RunRecord]) -> dict[str, dict[str, list[RunRecord]]]:
+    """Plan -> task -> its runs, by seed of the training."""
+    found: dict[str, dict[str, list[RunRecord]]] = {}
+    for record in sorted(records, key=lambda row: (row.method, row.seed)):
+        found.setdefault(record.method, {}).setdefault(record.task, []).append(record)
+    return found
 
 
 def comparison_lines(records: Sequence[RunRecord]) -> list[str]:
     """A row a plan, plans of one sparsity trained alike, and a summary of each sparsity."""
     lines = [
-        "| task | plan | sparsity | cycles | FP32 | INT8 | keeps, INT8 |",
-        "|---|---|---|---|---|---|---|",
+        "| task | plan | sparsity | cycles | seeds | FP32 | INT8 | keeps, INT8 |",
+        "|---|---|---|---|---|---|---|---|",
     ]
+    sparsities = sorted({record.sparsity for record in records})
+    grouped = {sparsity: by_plan([row for row in records if row.sparsity == sparsity]) for sparsity in sparsities}
     for task in TASKS:
-        for record in sorted((row for row in records if row.task == task), key=lambda row: (row.sparsity, row.method)):
-            lines.append(
-                f"| {TASKS[task]} | {record.method} | {record.sparsity_reached:.2%} | {record.cycles:,} | "
-                f"{record.score_fp32:.4f} | {record.score_int8:.4f} | {kept(record):.3f} |"
-            )
+        for plans in grouped.values():
+            lines += [comparison_row(tasks[task]) for tasks in plans.values() if task in tasks]
     lines.append("")
-    plans = [record for record in records if record.method != DENSE]
-    for sparsity in sorted({record.sparsity for record in plans}):
-        lines += summary_lines([record for record in plans if record.sparsity == sparsity], sparsity)
+    for sparsity, plans in grouped.items():
+        lines += summary_lines({name: tasks for name, tasks in plans.items() if name != DENSE}, sparsity)
     return lines
 
 
-def summary_lines(records: Sequence[RunRecord], sparsity: float) -> list[str]:
+def comparison_row(runs: Sequence[RunRecord]) -> str:
+    """Means over the seeds of a plan's training, and the lowest and highest INT8 score."""
+    first = runs[0]
+    scores = [run.score_int8 for run in runs]
+    spread = f" ({min(scores):.4f} to {max(scores):.4f})" * (len(runs) > 1)
+    share = fmean(retention(run.score_int8, run.constant, run.dense) for run in runs)
+    return (
+        f"| {TASKS[first.task]} | {first.method} | {fmean(run.sparsity_reached for run in runs):.2%} | "
+        f"{round(fmean(run.cycles for run in runs)):,} | {len(runs)} | {fmean(run.score_fp32 for run in runs):.4f} | "
+        f"{fmean(scores):.4f}{spread} | {share:.3f} |"
+    )
+
+
+def summary_lines(plans: dict[str, dict[str, list[RunRecord]]], sparsity: float) -> list[str]:
     """What came out, a line a search; at 75% beside what was asked. Tasks: those that uniform was run on, too."""
-    by_plan: dict[str, dict[str, float]] = {}
-    for record in records:
-        by_plan.setdefault(record.method, {})[record.task] = record.score_int8
-    uniform = by_plan.get("uniform", {})
+    means = {name: {task: fmean(run.score_int8 for run in runs) for task, runs in tasks.items()}
+             for name, tasks in plans.items()}  # fmt: skip
+    uniform = means.get("uniform", {})
     lines: list[str] = []
-    for name, scores in by_plan.items():
+    for name, scores in means.items():
         tasks = sorted(uniform.keys() & scores.keys())
         if name in BASELINES or not tasks:
             continue
-        means = [fmean(plan[task] for task in tasks) for plan in (scores, uniform)]
+        own, rival = (fmean(plan[task] for task in tasks) for plan in (scores, uniform))
         worst = min(
-            scores[task] - max(by_plan[other][task] for other in BASELINES if task in by_plan.get(other, {}))
+            scores[task] - max(means[other][task] for other in BASELINES if task in means.get(other, {}))
             for task in tasks
         )
         over = f"mean over {len(tasks)} tasks" if len(tasks) > 1 else TASKS[tasks[0]]
         lines.append(
-            f"- {name} at {sparsity:.0%}, INT8, {over}: {means[0]:.4f}, uniform {means[1]:.4f}: "
-            f"{_points(means[0] - means[1], GAIN, sparsity)}; against the best baseline of each task "
+            f"- {name} at {sparsity:.0%}, INT8, {over}: {own:.4f}, uniform {rival:.4f}: "
+            f"{_points(own - rival, GAIN, sparsity)}; against the best baseline of each task "
             f"{_points(worst, -LOSS, sparsity, ' at worst')}."
         )
     return [*lines, ""] if lines else []
@@ -123,14 +136,19 @@ def search_lines(studies: Sequence[dict], records: Sequence[RunRecord]) -> list[
     """The section; nothing where nothing was run."""
     if not studies and all(record.method == DENSE for record in records):
         return []
-    full = {record.task: record.train_seconds for record in records if record.method == "uniform"}
+    full = {
+        record.task: record.train_seconds
+        for record in records
+        if (record.method, record.sparsity, record.seed) == ("uniform", ASKED_AT, 0)
+    }
     lines = ["## Automatic pruning", ""]
     if records:
         lines += [
             "Plans for the same sparsity, or the same number of cycles (`search-cycles`), trained alike",
             "(docs/results/search.toml has the commands); `-least-squares`: judged after that recovery, else after the",
-            "default one. Cycles: one request of 128 tokens, estimated. All sort",
-            "features before they prune; the runs of reconstruct above do not (prune.order=false).",
+            "default one. Scores of a plan that was trained with several seeds are their mean (lowest to highest).",
+            "Cycles: one request of 128 tokens, estimated. All sort features before they prune; the runs of",
+            "reconstruct above do not (prune.order=false).",
             "",
             *comparison_lines(records),
         ]
