@@ -12,6 +12,7 @@ from tests.unit.test_experiments import place  # noqa: F401
 from tests.unit.test_experiments import run as run_experiments
 
 from bertile.experiments import efficient
+from bertile.report.runs import write_run
 from bertile.report.search_results import rank_correlation, search_lines
 
 FINALS = (0.70, 0.71, 0.73, 0.74)
@@ -35,7 +36,8 @@ def study(task: str = "mrpc") -> dict:
         }
         rows.append({"name": "uniform", "sparsity": 0.75, "verdicts": verdicts, "final": {"score": final}})
     return {
-        "task": task, "pattern": "1x16", "sparsity": 0.75, "final_command": "bertile prune ...", "candidates": rows,
+        "task": task, "pattern": "1x16", "sparsity": 0.75, "final_command": "bertile prune ...",
+        "training_seconds": 100.0, "candidates": rows,
     }  # fmt: skip
 
 
@@ -50,7 +52,7 @@ def test_rank_correlations_by_hand():
 def plans(**kept: tuple[float, float]) -> list:
     """Records of MRPC and STS-B by plan."""
     return [
-        dataclasses.replace(run(task, name, "1x16", 0.75, share), train_seconds=100.0)
+        run(task, name, "1x16", 0.75, share)
         for name, shares in kept.items()
         for task, share in zip(("mrpc", "stsb"), shares, strict=True)
     ]
@@ -100,6 +102,18 @@ def test_seeds_of_a_training_are_averaged():
     (row,) = [line for line in text.splitlines() if line.startswith("| MRPC | uniform |")]
     assert f"| {low:.4f} | 0.800 |" in row
     assert "+0.5 points, +1.0 were asked: not reached" in text  # 0.05 of MRPC's 0.186, over two tasks
+
+
+def test_costs_are_shares_of_the_studys_own_training(tmp_path):
+    """That of the uniform plan at the study's sparsity, where there is a record of one."""
+    for record in (*plans(uniform=(0.8, 0.9)), *plans(search=(0.8, 0.9))):
+        seconds = 300.0 if (record.method, record.task) == ("uniform", "mrpc") else 7.0
+        record = dataclasses.replace(record, name=f"{record.task}-{record.method}", train_seconds=seconds)
+        write_run(record, tmp_path)
+    assert efficient.full_training("mrpc", tmp_path) == 300.0
+    assert efficient.full_training("sst2", tmp_path) is None
+    text = "\n".join(search_lines([study() | {"training_seconds": None}], []))
+    assert "| least-squares | 1.00 | 1.00 | -1.00 | 1.00 | 1.00 | 5 s |" in text
 
 
 def test_the_study_of_verdicts(place, monkeypatch, capfd):  # noqa: F811

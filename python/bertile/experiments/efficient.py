@@ -22,6 +22,7 @@ from bertile.config.paths import BUILD_DIR, ROOT, TRAINING_LOG
 from bertile.errors import BertileError, run_program
 from bertile.files import write_text
 from bertile.prune.plan import Plan, read_plan, write_plan
+from bertile.report.runs import read_runs
 from bertile.search.baselines import baselines
 from bertile.search.constraint import Constraint, fit
 from bertile.search.judge import RECOVERIES, JudgeOptions
@@ -92,8 +93,18 @@ def train_plan(job: SearchJob, index: int, name: str, work: Path) -> dict:
     return {"score": log["metrics"][job.task.metrics[0]], "steps": log["steps"], "seconds": round(log["seconds"], 1)}
 
 
-def measure(task: str, data: Path, models: Path, work: Path) -> dict:
-    """Everything about one task, as it is written."""
+def full_training(task: str, runs: Path) -> float | None:
+    """Seconds that the uniform plan's whole training took, where there is a record of it: what costs are shares of.
+
+    They are kept with the study, since later runs may have the machine to themselves, or less of it.
+    """
+    wanted = (task, "uniform", SPARSITY, SEED)
+    found = (run for run in read_runs(runs) if (run.task, run.method, run.sparsity, run.seed) == wanted)
+    return next((run.train_seconds for run in found), None)
+
+
+def measure(task: str, data: Path, models: Path, work: Path, runs: Path) -> dict:
+    """Everything about one task, as it is written. runs: records of full trainings."""
     found = find_task(task, None, data)
     dense = str(models / f"{task}-dense")
     job = SearchJob(dense, found, data, PATTERN, Constraint("sparsity", SPARSITY), 0, seed=SEED, judge=JudgeOptions())
@@ -114,6 +125,7 @@ def measure(task: str, data: Path, models: Path, work: Path) -> dict:
         "sparsity": SPARSITY,
         "judge": asdict(job.judge),
         "final_command": command,
+        "training_seconds": full_training(task, runs),
         "candidates": rows,
     }
 
@@ -127,7 +139,7 @@ def main() -> int:
     parser.add_argument("--task", choices=CANDIDATES, action="append", help="one task; else all")
     options = parser.parse_args()
     for task in options.task or CANDIDATES:
-        result = measure(task, options.data, options.models, options.work)
+        result = measure(task, options.data, options.models, options.work, options.results / "runs")
         options.results.mkdir(parents=True, exist_ok=True)
         write_text(options.results / f"efficient-{task}.json", json.dumps(result, indent=1) + "\n")
     return 0

@@ -34,8 +34,8 @@ def rank_correlation(study: dict, recovery: str, judged: str) -> float:
     return float(kendalltau(cheap, final).statistic)
 
 
-def efficient_lines(studies: Sequence[dict], full_seconds: dict[str, float]) -> list[str]:
-    """A table a task. full_seconds: of a full training, by task."""
+def efficient_lines(studies: Sequence[dict]) -> list[str]:
+    """A table a task; costs are shares of a full training, where the study knows what one took."""
     lines = []
     default = JudgeOptions().recovery
     for study in studies:
@@ -50,9 +50,8 @@ def efficient_lines(studies: Sequence[dict], full_seconds: dict[str, float]) -> 
         for recovery in rows[0]["verdicts"]:
             taus = [rank_correlation(study, recovery, judged) for judged in JUDGED]
             seconds = median(row["verdicts"][recovery]["seconds"] for row in rows)
-            cost = f"{seconds:.0f} s" + (
-                f", {seconds / full_seconds[task]:.1%} of a training" if task in full_seconds else ""
-            )
+            full = study["training_seconds"]
+            cost = f"{seconds:.0f} s" + (f", {seconds / full:.1%} of a training" if full else "")
             name = f"{recovery} (the default)" if recovery == default else recovery
             lines.append(
                 f"| {name} | " + " | ".join("-" if isnan(tau) else f"{tau:.2f}" for tau in taus) + f" | {cost} |"
@@ -136,11 +135,6 @@ def search_lines(studies: Sequence[dict], records: Sequence[RunRecord]) -> list[
     """The section; nothing where nothing was run."""
     if not studies and all(record.method == DENSE for record in records):
         return []
-    full = {
-        record.task: record.train_seconds
-        for record in records
-        if (record.method, record.sparsity, record.seed) == ("uniform", ASKED_AT, 0)
-    }
     lines = ["## Automatic pruning", ""]
     if records:
         lines += [
@@ -158,6 +152,6 @@ def search_lines(studies: Sequence[dict], records: Sequence[RunRecord]) -> list[
             "dev set after training. `python -m bertile.experiments.efficient --data GLUE`; asked: tau at least "
             f"{TAU}, at most {COST:.0%} of a training.",
             "",
-            *efficient_lines(studies, full),
+            *efficient_lines(studies),
         ]
     return lines
