@@ -53,6 +53,12 @@ def test_what_heads_take_counts_for_the_vectors():
     assert not kept["layers.0.query"][:4].any()  # the first of three heads
 
 
+GOOD = (
+    '{"format": "bertile-plan", "pattern": "1x16", "sparsity": 0.5, "shares": {}, '
+    '"limit": {"cycles": 9, "tokens": 64, "units": 1}}'
+)
+
+
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
@@ -61,6 +67,14 @@ def test_what_heads_take_counts_for_the_vectors():
         ('{"format": "other", "pattern": "1x16", "sparsity": 0.5, "shares": {}}', "is no plan: format 'other'"),
         ('{"format": "bertile-plan", "pattern": "1x16", "sparsity": 0.5}', "is no plan: 'shares'"),
         ('{"format": "bertile-plan", "pattern": "1x16", "sparsity": 0.5, "shares": {}, "limit": {}}', "is no plan"),
+        (
+            '{"format": "bertile-plan", "pattern": "1x16", "sparsity": 0.5, "shares": {"a": 1' + "0" * 400 + "}}",
+            "is no plan",
+        ),
+        (GOOD.replace("64", "Infinity"), "is no plan"),
+        (GOOD.replace("64", "0"), "is no plan: its limit is"),
+        ("[" * 100_000, "is no plan"),
+        (GOOD.replace('"1x16"', "null"), "pattern 'None' is not"),
         ('{"format": "bertile-plan", "pattern": "1y16", "sparsity": 0.5, "shares": {}}', "pattern '1y16' is not"),
     ],
 )

@@ -92,13 +92,15 @@ def read_plan(path: Path) -> Plan:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         limit = CycleLimit(**{name: int(value) for name, value in data["limit"].items()}) if "limit" in data else None
+        if limit is not None and not (limit.cycles > 0 and limit.tokens > 0 and limit.units > 0):
+            raise ValueError(f"its limit is {data['limit']}")
         shares = {name: float(share) for name, share in data["shares"].items()}
-        plan = Plan(data["pattern"], float(data["sparsity"]), shares, limit)
+        plan = Plan(str(data["pattern"]), float(data["sparsity"]), shares, limit)
         if data["format"] != FORMAT:
             raise ValueError(f"format {data['format']!r}")
     except OSError as error:
         raise BertileError(f"cannot read plan {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BertileError(f"{path} is no plan: {first_line(error)}") from None
     parse_pattern(plan.pattern)
     return plan
