@@ -36,7 +36,7 @@ def search_data(**identity: object) -> dict:
          "plan": {"format": "bertile-plan", "pattern": "1x16", "sparsity": 0.75, "shares": shares_of(number)}}
         for number, (name, cheap) in enumerate(zip(NAMES, CHEAP, strict=True))
     ]  # fmt: skip
-    return {"search": {**about, **identity}, "trials": trials}
+    return {"search": {**about, **identity}, "asked": len(trials), "trials": trials}
 
 
 def write_search(folder: Path, data: object = None) -> Path:
@@ -119,10 +119,12 @@ def finals(metric: str = "accuracy", steps: int = 200, sign: int = 1) -> list[Fi
     return [Final(name, place, cheap, sign * score, metric, steps) for place, (name, cheap, score) in enumerate(FINALS)]
 
 
-def train_plan(folder: Path, trial: int, score: float, steps: int = 200, metric: str = "accuracy") -> Path:
+def train_plan(
+    folder: Path, trial: int, score: float, steps: int = 200, metric: str = "accuracy", task: str = "films"
+) -> Path:
     """The folder of a model that followed the plan of a trial: what training says of it, and nothing else."""
     folder.mkdir(parents=True)
     plan = {"format": "bertile-plan", "pattern": "1x16", "sparsity": 0.75, "shares": shares_of(trial)}
-    log = {"metric": metric, "metrics": {"loss": 0.5, metric: score}, "steps": steps, "plan": plan}
+    log = {"task": task, "metric": metric, "metrics": {"loss": 0.5, metric: score}, "steps": steps, "plan": plan}
     (folder / "training.json").write_text(json.dumps(log))
     return folder

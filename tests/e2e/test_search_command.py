@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 from tests.fine_tuned import make_classifier
 
 from bertile.pack.container import load_packed
 from bertile.pack.packer import packed_sparsity
 from bertile.perf.estimate import estimate_cycles
+from bertile.search.storage import STUDY, open_storage
 from bertile.text import bundled_lines
 
 from .conftest import bertile, refuse, succeed
 
+TOKENS = 64
 TRAIN = ("--max-steps", 12, "--set", "train.batch_size=8", "--set", "train.precision=fp32")
 
 
@@ -31,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(place: Path) -> tuple:
-    return (place / "dense", "--task", "opinions", "--metric", "accuracy", "--data", place / "task")
+    return (place / "dense", "--task", "opinions", "--metric", "accuracy", "--data", place / "task", "--tokens", TOKENS)
 
 
 def test_from_a_sparsity_to_a_packed_model(place, tmp_path):
@@ -50,34 +58,83 @@ def test_from_a_sparsity_to_a_packed_model(place, tmp_path):
     again = bertile(*command)
     assert json.loads(again.stdout)["chosen"] == data["chosen"]
     assert "is there already" in again.stderr
+    # A model is not passed off as that of another plan, or of other options.
+    refused = bertile(*command, "--max-steps", 13)
+    assert refused.returncode == 2
+    assert "error: " in refused.stderr
+    assert "was trained with other options: --restart trains it anew" in refused.stderr
+    file = found / "model" / "training.json"
+    log = json.loads(file.read_text())
+    log["plan"]["shares"]["layers.0.query"] = 0.123
+    file.write_text(json.dumps(log))
+    assert "was trained with another plan than the one chosen by now" in bertile(*command).stderr
 
 
 def test_a_latency_is_met(place, tmp_path):
     """In the cycle model by the packed network itself, and on the RTL engine within 3 %."""
-    found, tokens = tmp_path / "found", 64
-    refusal = bertile("search", *options(place), "--cycles", 10, "--tokens", tokens, "-o", found)
+    found = tmp_path / "found"
+    refusal = bertile("search", *options(place), "--cycles", 10, "-o", found)
     assert refusal.returncode == 2
     bound = int(refusal.stderr.rpartition("bound is ")[2].split()[0].replace(",", ""))
     assert not found.exists()
     limit = round(1.04 * bound)
-    chosen = ("--latency-us", limit / 300, "--tokens", tokens, "--trials", 3)
+    chosen = ("--latency-us", limit / 300, "--trials", 3)
     succeed("search", *options(place), *chosen, *TRAIN, "-o", found)
     succeed("pack", found / "model", "-o", found / "model.bertile")
-    estimated = estimate_cycles(load_packed(found / "model.bertile"), [tokens]).total
+    estimated = estimate_cycles(load_packed(found / "model.bertile"), [TOKENS]).total
     assert 0.97 * limit <= estimated <= limit
-    checked = json.loads(succeed("check", found / "model.bertile", "--device", "rtl", "--tokens", tokens, "--json"))
+    checked = json.loads(succeed("check", found / "model.bertile", "--device", "rtl", "--tokens", TOKENS, "--json"))
     assert checked["mismatches"] == 0
     assert checked["cycles"] <= 1.03 * limit
 
 
+def workers_of(found: Path) -> list[int]:
+    """The processes that took part so far, the one that was started first."""
+    if not (found / "study.journal").is_file():
+        return []
+    study = optuna.load_study(study_name=STUDY, storage=open_storage("", found))
+    return list(dict.fromkeys(trial.user_attrs["worker"][1] for trial in study.trials if "worker" in trial.user_attrs))
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.5)
+
+
 def test_two_workers_share_the_trials(place, tmp_path):
+    """A worker ends when the one that started it is killed; what they did stays, and no trial is drawn twice."""
     found = tmp_path / "found"
-    command = ("search", *options(place), "--sparsity", 0.5, "--trials", 12, "--workers", 2, "--no-train", "-o", found)
-    succeed(*command)
+    command = ("search", *options(place), "--sparsity", 0.5, "--workers", 2, "--no-train", "-o", found)
+    words = [sys.executable, "-m", "bertile.cli.main", *map(str, command), "--recovery", "distill", "--trials", "5000"]
+    first = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: len(workers_of(found)) == 2)
+    finally:
+        first.kill()
+        first.wait()
+    (helper,) = {*workers_of(found)} - {first.pid}
+    wait_for(lambda: not Path(f"/proc/{helper}").exists())
+    count = len(json.loads(succeed(*command, "--recovery", "distill", "--trials", 1, "--json"))["chosen"])
+    assert count == 1
     trials = json.loads((found / "trials.json").read_text())["trials"]
-    assert len(trials) >= 12
     assert len({tuple(trial["plan"]["shares"].values()) for trial in trials}) == len(trials)
     assert {"uniform", "global", "sensitivity"} <= {trial["name"] for trial in trials}
+
+
+def test_inputs_of_the_training_are_checked_before_the_search(place, tmp_path):
+    found = tmp_path / "found"
+    search = ("search", *options(place), "--sparsity", 0.5)
+    refuse("nosuch.txt", *search, "--text", tmp_path / "nosuch.txt", "-o", found)
+    refuse("setting prune.sparsity: the search decides it", *search, "--set", "prune.sparsity=0.9", "-o", found)
+    refuse("is read by this command", *search, "-o", place / "dense")
+    (tmp_path / "task").mkdir()
+    shutil.copy(place / "task" / "train.tsv", tmp_path / "task")
+    refuse("no dev.tsv", *search, "--data", tmp_path / "task", "-o", found)
+    succeed("prune", place / "dense", "--pattern", "2x16", "--sparsity", 0.3, "-o", tmp_path / "pruned")
+    refuse("is pruned as 2x16", "search", tmp_path / "pruned", *options(place)[1:], "--sparsity", 0.5, "-o", found)
+    assert not found.exists()
 
 
 @pytest.mark.parametrize(
@@ -93,6 +150,12 @@ def test_two_workers_share_the_trials(place, tmp_path):
         (("--sparsity", 0.5, "--recovery", "magic"), "recovery 'magic' is not one of none, bias"),
         (("--sparsity", 0.5, "--recipe", "magic"), "recipe 'magic': no such file"),
         (("--pareto", "--sparsity", 0.5), "--pareto needs no constraint"),
+        (("--pareto", "--sampler", "tpe"), "--pareto draws by NSGA-II"),
+        (("--latency-us", "nan"), "nan is not above 0 and finite"),
+        (("--latency-us", "inf"), "inf is not above 0 and finite"),
+        (("--sparsity", 0.5, "--tokens", 500), "500 tokens: this model takes 1 to 80"),
+        (("--sparsity", 0.5, "--pattern", "layers"), "pattern layers keeps or removes layers.0 as a whole"),
+        (("--sparsity", 0.5, "--pattern", "heads@0.25+1x16"), "says the share of heads@0.25: a search finds it"),
     ],
 )
 def test_bad_input(arguments, cause, place, tmp_path):

@@ -113,7 +113,8 @@ def test_finals_are_compared_with_their_like(tmp_path):
         ("accuracy", 200): 3,
         ("accuracy", 400): 2,
     }
-    assert report(folder, "--trained", elsewhere) == 0
+    train_plan(folder / "of-another-task", 0, 0.99, task="books")
+    assert report(folder, "--trained", elsewhere, "--trained", folder / "after-0") == 0  # that one counts once
     page = read_page(folder)
     assert "4 plans after 200 steps. Kendall's tau: 0.667." in page.text
     assert "2 plans after 400 steps. Kendall's tau: -1.000." in page.text
@@ -241,6 +242,9 @@ def with_trial(**changes: object) -> dict:
         ('{"search": {}, "trials": []}', "'model' is missing"),
         (without("judge"), "'judge' is missing"),
         (search_data(tokens="many"), "tokens is 'many'"),
+        (search_data(tokens=0), "tokens is 0"),
+        (search_data(units=2), "units is 2"),
+        ({**search_data(), "asked": 0}, "asked is 0"),
         (search_data(constraint="fast"), "'fast' is no constraint"),
         (search_data(pattern="16"), "pattern '16' is not"),
         (search_data(pattern="heads"), "is no group set of pattern heads"),
@@ -276,10 +280,12 @@ def test_training_logs_that_are_none(text, tmp_path, capsys):
     assert not (folder / "report.html").exists()
 
 
-@pytest.mark.parametrize(("trial", "score"), [(77, 0.5), (1, float("nan"))])
-def test_a_model_that_followed_none_of_the_plans(trial, score, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("trial", "score", "task"), [(77, 0.5, "films"), (1, float("nan"), "films"), (1, 0.5, "books")]
+)
+def test_a_model_that_followed_none_of_the_plans(trial, score, task, tmp_path, capsys):
     folder = write_search(tmp_path / "found")
-    model = train_plan(tmp_path / "other", trial, score)
+    model = train_plan(tmp_path / "other", trial, score, task=task)
     assert report(folder, "--trained", model) == 2
     assert f"{model} was not trained after a plan of {folder}" in capsys.readouterr().err
     assert report(folder, "--trained", tmp_path / "nowhere") == 2

@@ -130,6 +130,7 @@ def test_the_study_of_verdicts(place, monkeypatch, capfd):  # noqa: F811
     run_experiments(monkeypatch, *options, "--only", "mrpc-dense")
     monkeypatch.setattr(efficient, "CANDIDATES", {"mrpc": 4})
     monkeypatch.setattr(efficient, "SPARSITY", 0.5)
+    monkeypatch.setattr(efficient, "TOKENS", 64)
     monkeypatch.setattr(efficient, "FINAL", efficient.FINAL.replace("--max-steps 200", "--max-steps 2 --batch-size 4"))
     folders = ("--models", place / "work", "--work", place / "search", "--results", place / "results")
     monkeypatch.setattr(sys, "argv", ["efficient", "--data", str(place / "glue"), *map(str, folders)])

@@ -28,7 +28,8 @@ from bertile.search.constraint import Constraint
 from bertile.search.judge import RECOVERIES, Judge, JudgeOptions
 from bertile.search.run import Searcher, SearchJob, best_of, front_of, search, write_results
 from bertile.search.space import make_space
-from bertile.search.study import SAMPLERS, STARTUP, TrialRecord, open_storage, open_study
+from bertile.search.storage import open_storage, open_study
+from bertile.search.study import SAMPLERS, STARTUP, TrialRecord
 from bertile.tasks.data import read_split
 from bertile.tasks.glue import find_task
 from bertile.train.run import run_job

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +15,24 @@ from rich.live import Live
 from rich.table import Table
 
 from bertile.cli.console import messages, output, print_json, progress_bar, warn, working
-from bertile.cli.train import SEED_MAX, Data, Json, MaxSteps, Metric, Recipe, Restart, Settings, TaskName, sections_of
+from bertile.cli.train import (
+    SEED_MAX,
+    Data,
+    Json,
+    MaxSteps,
+    Metric,
+    Recipe,
+    Run,
+    Settings,
+    TaskName,
+    job_of,
+    sections_of,
+)
 from bertile.errors import BertileError
 
 SHOWN = 15  # trials in the live table, the last ones
-WORKER = "BERTILE_SEARCH_WORKER"  # in the environment of a worker that another one started
+WORKER = "BERTILE_SEARCH_WORKER"  # in the environment of a worker that another one started: its number
+FROM_PLAN = ("plan", "pattern", "sparsity", "scope")  # settings of a pruning that the search decides
 
 
 def row_of(record) -> tuple[str, ...]:
@@ -71,13 +84,14 @@ def other_workers(count: int):
 
     def start() -> None:
         command = [sys.executable, "-m", "bertile.cli.main", *sys.argv[1:]]
-        for _ in range(count):
-            environment = os.environ | {WORKER: "1", "OMP_NUM_THREADS": str(threads(count + 1))}
+        for number in range(1, count + 1):
+            environment = os.environ | {WORKER: str(number), "OMP_NUM_THREADS": str(threads(count + 1))}
             started.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
 
     try:
         yield start
-        if any(worker.wait() for worker in started):
+        codes = [worker.wait() for worker in started]
+        if any(codes):
             warn("a worker failed; its trial does not count")
     finally:
         for worker in started:
@@ -116,7 +130,7 @@ def search(
     recipe: Recipe = "reconstruct",
     max_steps: MaxSteps = None,
     settings: Settings = None,
-    restart: Restart = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Train anew what is in the folder's model.")] = False,
     json: Json = False,
 ) -> None:
     """Find out how much of every matrix to prune, under a sparsity or a latency; then prune so.
@@ -128,7 +142,7 @@ def search(
 
         from bertile.search.constraint import make_constraint
         from bertile.search.judge import JudgeOptions
-        from bertile.search.run import SearchJob, best_of, front_of, write_results
+        from bertile.search.run import SearchJob, best_of, front_of, judged, write_results
         from bertile.search.run import search as run_search
         from bertile.search.study import SAMPLERS
         from bertile.tasks.glue import find_task
@@ -137,6 +151,8 @@ def search(
         raise BertileError(f"sampler {sampler!r} is not one of {', '.join(SAMPLERS)}")
     if pareto and (sparsity, cycles, latency_us) != (None, None, None):
         raise BertileError("--pareto needs no constraint: its front goes over all of them")
+    if pareto and (sampler != SAMPLERS[0] or recovery == "halving"):
+        raise BertileError("--pareto draws by NSGA-II and gives no candidate up: no --sampler, no halving")
     constraint = None if pareto else make_constraint(sparsity, cycles, latency_us)
     sections = sections_of({"max_steps": max_steps, "seed": seed}, {}, None, settings)
     pruning = make_options(recipe, sections, prunes=True).prune  # what is wrong there is said before the search
@@ -145,42 +161,85 @@ def search(
         raise BertileError("give --task NAME, with --data DIR")
     judge = JudgeOptions(recovery, order=pruning.order)
     job = SearchJob(model, found_task, data, pattern, constraint, trials, sampler, seed, tokens, units, judge=judge)
+    run = (
+        training_of(job, output_folder, recipe, sections, tuple(text or ()), restart) if train and not pareto else None
+    )
+    all_threads = torch.get_num_threads()
     if workers > 1:
         torch.set_num_threads(threads(workers))
-    helper = bool(os.environ.get(WORKER))
-    with other_workers(0 if helper else workers - 1) as start, progress_bar("sensitivities") as progress:
-        if helper:
-            run_search(job, output_folder, storage, shared=True)
-            return
-        with trial_table(trials) as show:
-            found = run_search(job, output_folder, storage, workers > 1 or bool(storage), start, show, progress)
+    helper, parent = int(os.environ.get(WORKER, "0")), os.getppid()
+    if helper:  # ends with the one that started it, whatever became of that
+        run_search(job, output_folder, storage, True, helper, lambda: os.getppid() == parent)
+        return
+    check_training(job, output_folder, run)
+    with other_workers(workers - 1) as start, progress_bar("sensitivities") as progress, trial_table(trials) as show:
+        shared = workers > 1 or bool(storage)
+        run_search(job, output_folder, storage, shared, ready=start, say=show, progress=progress)
+    torch.set_num_threads(all_threads)
+    found = judged(job, output_folder, storage)
     write_results(job, found, output_folder)
     chosen = front_of(found) if pareto else [best_of(found)]
-    if not pareto and train:
-        train_best(job, output_folder, (recipe, sections), tuple(text or ()), restart)
+    if run is not None:
+        train_best(job, output_folder, run)
     if json:
         return print_json({"search": job.identity(), "chosen": [asdict(record) for record in chosen]})
     for record in chosen:
         output.print(", ".join((f"{output_folder}: trial {record.number}", *row_of(record)[1:4])), highlight=False)
 
 
-def train_best(job, folder: Path, told: tuple[str | None, dict], texts: tuple[Path, ...], restart: bool) -> None:
-    """Prune the model after the best plan and train it: `model` in the search's folder."""
-    from bertile.cli.train import Run, run_training
+def training_of(job, folder: Path, recipe: str | None, sections: dict, texts: tuple[Path, ...], restart: bool) -> Run:
+    """The training of a plan that is not there yet: `model` in the search's folder."""
+    own = [key for key in FROM_PLAN if key in sections.get("prune", {})]
+    if own:
+        raise BertileError(f"setting prune.{own[0]}: the search decides it")
+    metric = job.task.metrics[0]
+    model = folder / "model"
+    return Run(job.source, model, job.task.name, job.data, metric, texts, recipe, None, restart, sections, False)
+
+
+def with_pruning(run: Run, **settings: object) -> Run:
+    return replace(run, sections={**run.sections, "prune": {**run.sections.get("prune", {}), **settings}})
+
+
+def check_training(job, folder: Path, run: Run | None) -> None:
+    """Say what is wrong with the inputs of search and training before both. Raises BertileError."""
+    from bertile.models.folder import check_other_folder, find_folder
+    from bertile.prune.folder import check_same_pattern
+    from bertile.prune.pattern import parse_pattern
+    from bertile.train.run import load_inputs
+
+    check_other_folder(folder, job.source)
+    check_same_pattern(find_folder(job.source), parse_pattern(job.pattern))
+    if run is not None:
+        with working("reading the inputs of the training"):
+            load_inputs(job_of(with_pruning(run, pattern=job.pattern), prunes=True))
+
+
+def train_best(job, folder: Path, run: Run) -> None:
+    """Prune the model after the best plan and train it, unless that was done. Raises BertileError."""
+    import json
+
+    from bertile.cli.train import run_training
+    from bertile.config.paths import TRAINING_LOG
+    from bertile.prune.plan import read_plan
     from bertile.search.run import PLAN_FILE
 
-    recipe, sections = told
-    sections = {**sections, "prune": {**sections.get("prune", {}), "plan": str(folder / PLAN_FILE)}}
-    metric = job.task.metrics[0]
-    run = Run(
-        job.source, folder / "model", job.task.name, job.data, metric, texts, recipe, None, restart, sections, False
-    )
-    if (folder / "model" / "bertile.json").is_file() and not restart:
-        warn(f"{folder / 'model'} is there already; --restart trains it anew")
+    run = with_pruning(run, plan=str(folder / PLAN_FILE))
+    if (run.folder / TRAINING_LOG).is_file() and not run.restart:
+        log = json.loads((run.folder / TRAINING_LOG).read_text(encoding="utf-8"))
+        options = json.loads(json.dumps(job_of(run, prunes=True).options.to_json()))
+        options["prune"]["plan"] = log["options"]["prune"]["plan"]  # whose text counts, not where it lies
+        for made, wanted, what in (
+            (log["plan"], read_plan(folder / PLAN_FILE).to_json(), "another plan than the one chosen by now"),
+            (log["options"], options, "other options"),
+        ):
+            if made != wanted:
+                raise BertileError(f"{run.folder} was trained with {what}: --restart trains it anew")
+        warn(f"{run.folder} is there already; --restart trains it anew")
         return
     run_training(run, prunes=True)
     if job.constraint is not None and job.constraint.kind == "cycles":
-        say_cycles(job, folder / "model")
+        say_cycles(job, run.folder)
 
 
 def say_cycles(job, folder: Path) -> None:
@@ -194,6 +253,6 @@ def say_cycles(job, folder: Path) -> None:
     linears = matrices(model.network, model.config.family)
     kept = {name: linear.weight.data != 0 for name, linear in linears.items()}
     cycles = CycleModel(model, job.tokens, job.units).cycles(kept)
-    over = "" if cycles <= job.constraint.value else "over "
+    side = "within" if cycles <= job.constraint.value else "over"
     request = f"{job.tokens} tokens on {units_text(job.units)}"
-    warn(f"{folder}: {cycles:,} cycles estimated for {request}, {over}the {job.constraint} asked for")
+    warn(f"{folder}: {cycles:,} cycles estimated for {request}, {side} the {job.constraint} asked for")

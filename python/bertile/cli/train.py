@@ -74,16 +74,22 @@ def sections_of(train: Mapping[str, Any], prune: Mapping[str, Any], distill: str
     return {name: values for name, values in sections.items() if values}
 
 
-def run_training(run: Run, prunes: bool) -> dict:
-    """Run the job with progress; returns its log, which one process of several has."""
+def job_of(run: Run, prunes: bool):
+    """The job of a run. Raises BertileError."""
     with working("loading libraries"):
         from bertile.tasks.glue import find_task
         from bertile.train.options import make_options
         from bertile.train.prepare import Job
-        from bertile.train.run import run_job
     options = make_options(run.recipe, run.sections, prunes, labels=run.task is not None)
     task = find_task(run.task, run.metric, run.data) if run.task else None
-    job = Job(run.model, run.folder, options, task, run.data, run.texts, run.teacher or "", run.restart)
+    return Job(run.model, run.folder, options, task, run.data, run.texts, run.teacher or "", run.restart)
+
+
+def run_training(run: Run, prunes: bool) -> dict:
+    """Run the job with progress; returns its log, which one process of several has."""
+    with working("loading libraries"):
+        from bertile.train.run import run_job
+    job = job_of(run, prunes)
     try:
         with progress_bar("training") as progress:
             return run_job(job, progress, lambda line: messages.print(line, highlight=False))

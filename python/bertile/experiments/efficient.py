@@ -27,14 +27,14 @@ from bertile.search.baselines import baselines
 from bertile.search.constraint import Constraint, fit
 from bertile.search.judge import RECOVERIES, JudgeOptions
 from bertile.search.run import Searcher, SearchJob
-from bertile.search.study import open_storage, open_study
+from bertile.search.storage import open_storage, open_study
 from bertile.tasks.glue import find_task
 
 RESULTS = ROOT / "docs" / "results" / "search"
 # Successive halving judges as `distill` does, or not at all.
 JUDGED = tuple(name for name in RECOVERIES if name != "halving")
 CANDIDATES = {"mrpc": 8, "stsb": 6}
-PATTERN, SPARSITY, SEED = "1x16", 0.75, 0
+PATTERN, SPARSITY, SEED, TOKENS = "1x16", 0.75, 0, 128
 # The training that ranks candidates, the same for all: the recipe's with half of its steps.
 FINAL = (
     "bertile prune {dense} --task {task} --data {data} --plan {plan} --recipe reconstruct --max-steps 200 -o {folder}"
@@ -107,7 +107,8 @@ def measure(task: str, data: Path, models: Path, work: Path, runs: Path) -> dict
     """Everything about one task, as it is written. runs: records of full trainings."""
     found = find_task(task, None, data)
     dense = str(models / f"{task}-dense")
-    job = SearchJob(dense, found, data, PATTERN, Constraint("sparsity", SPARSITY), 0, seed=SEED, judge=JudgeOptions())
+    constraint = Constraint("sparsity", SPARSITY)
+    job = SearchJob(dense, found, data, PATTERN, constraint, 0, seed=SEED, tokens=TOKENS, judge=JudgeOptions())
     folder = work / f"efficient-{task}"
     folder.mkdir(parents=True, exist_ok=True)
     plans = draw_plans(job, folder, CANDIDATES[task])

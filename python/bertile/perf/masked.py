@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from bertile.errors import CapacityError
 from bertile.models.classifier import TrainedModel
 from bertile.models.encoder import MATRICES
 from bertile.models.load import Model, embeddings, encoder_layers
@@ -19,6 +20,7 @@ from bertile.prune.order import gather_masks
 from bertile.prune.pattern import Pattern, parse_pattern
 from bertile.prune.plan import CountCycles, Plan
 from bertile.quantize.quantizer import quantize_encoder
+from bertile.text import token_limit
 
 
 class CycleModel:
@@ -29,10 +31,13 @@ class CycleModel:
     """
 
     def __init__(self, model: Model, tokens: int, units: int = 1):
-        """Raises CapacityError for a number of units, or an encoder, that cannot be."""
+        """Raises CapacityError for a number of tokens or units, or an encoder, that cannot be."""
+        limit = token_limit(model.config)
+        if not 1 <= tokens <= limit:
+            raise CapacityError(f"{tokens} tokens: this model takes 1 to {limit}")
         self.tokens, self.units = tokens, units
         # Scales decide no cycle: any text will do.
-        ids = [np.zeros(min(tokens, model.config.max_tokens), np.int64)]
+        ids = [np.zeros(tokens, np.int64)]
         self.encoder = quantize_encoder(encoder_layers(model), model.config, embeddings(model), ids)
         self.shapes = {
             f"layers.{index}.{name}": torch.empty(getattr(layer, name).weight.shape, dtype=torch.bool)

@@ -46,10 +46,11 @@ class Final:
 
 @dataclass(frozen=True)
 class SearchFolder:
-    """A search that has ended. finals: those of its plans that were trained."""
+    """A search that has ended. asked: its number of trials. finals: those of its plans that were trained."""
 
     folder: Path
     identity: dict
+    asked: int
     trials: list[TrialRecord]
     finals: list[Final]
 
@@ -90,13 +91,21 @@ def read_search(folder: Path, trained: Sequence[Path] = ()) -> SearchFolder:
             if not isinstance(identity[key], kind):
                 raise ValueError(f"{key} is {identity[key]!r}")
         identity["judge"]["recovery"]
+        asked = data["asked"]
+        for name, number, right in (
+            ("tokens", identity["tokens"], identity["tokens"] >= 1),
+            ("units", identity["units"], identity["units"] in (1, 3)),
+            ("asked", asked, isinstance(asked, int) and asked >= 1),
+        ):
+            if not right:
+                raise ValueError(f"{name} is {number!r}")
         constraint_options(identity["constraint"])
         trials = sorted((_trial(trial, identity["pattern"]) for trial in data["trials"]), key=lambda t: t.number)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise BertileError(f"{file} is no record of a search: {_cause(error)}") from None
     if not trials:
         raise BertileError(f"{file} holds no trial: there is nothing to report")
-    return SearchFolder(folder, identity, trials, _finals(trials, folder, trained))
+    return SearchFolder(folder, identity, asked, trials, _finals(identity["task"], trials, folder, trained))
 
 
 def _read_json(file: Path) -> dict:
@@ -123,14 +132,15 @@ def _trial(data: dict, pattern: str) -> TrialRecord:
     return trial
 
 
-def _finals(trials: Sequence[TrialRecord], folder: Path, others: Sequence[Path]) -> list[Final]:
+def _finals(task: str, trials: Sequence[TrialRecord], folder: Path, others: Sequence[Path]) -> list[Final]:
     """What became of the trials that were trained: model folders inside the search's own, and `others`.
 
     Raises BertileError for one of `others` that followed no plan of this search.
     """
     finals = []
-    for model in (*sorted(file.parent for file in folder.glob(f"*/{TRAINING_LOG}")), *others):
-        final = _final(trials, model)
+    models = (*sorted(file.parent for file in folder.glob(f"*/{TRAINING_LOG}")), *others)
+    for model in {model.resolve(): model for model in models}.values():
+        final = _final(task, trials, model)
         if final is not None:
             finals.append(final)
         elif model in others:
@@ -138,8 +148,8 @@ def _finals(trials: Sequence[TrialRecord], folder: Path, others: Sequence[Path])
     return finals
 
 
-def _final(trials: Sequence[TrialRecord], model: Path) -> Final | None:
-    """The trial that a trained model followed, with the model's score; None where it followed none of them."""
+def _final(task: str, trials: Sequence[TrialRecord], model: Path) -> Final | None:
+    """The trial that a model trained for the task followed, with its score; None where it followed none of them."""
     file = model / TRAINING_LOG
     log = _read_json(file)
     try:
@@ -148,7 +158,7 @@ def _final(trials: Sequence[TrialRecord], model: Path) -> Final | None:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BertileError(f"{file} is no training log: {_cause(error)}") from None
     trial = next((trial for trial in trials if trial.plan["shares"] == shares), None)
-    if trial is None or not math.isfinite(score):
+    if trial is None or not math.isfinite(score) or log.get("task") != task:
         return None
     return Final(trial.name, trial.number, trial.cheap, score, metric, steps)
 
@@ -218,15 +228,19 @@ def constraint_options(text: str) -> list[str]:
 
 
 def search_command(search: SearchFolder) -> list[str]:
-    """What was typed, but for the options that decide nothing, and --data, which is not kept."""
+    """What was typed, but for --data, which is not kept, and for options that decide nothing about the plans."""
     identity = search.identity
     named = {"task": identity["task"], "pattern": identity["pattern"], "tokens": identity["tokens"],
-             "units": identity["units"], "trials": search.trials[-1].number + 1, "sampler": identity["sampler"],
+             "units": identity["units"], "trials": search.asked, "sampler": identity["sampler"],
              "recovery": identity["judge"]["recovery"], "seed": identity["seed"]}  # fmt: skip
+    if search.pareto:
+        del named["sampler"]  # NSGA-II, always
     options = [part for name, value in named.items() for part in (f"--{name}", str(value))]
     constraint = constraint_options(identity["constraint"])
     training = [] if search.pareto else ["--no-train"]
-    command = ["bertile", "search", identity["model"], "-o", str(search.folder), *constraint, *options, *training]
+    unsorted = [] if identity["judge"].get("order", True) else ["--set", "prune.order=false"]
+    command = ["bertile", "search", identity["model"], "-o", str(search.folder), *constraint, *options, *unsorted]
+    command += training
     return list(map(str, command))
 
 

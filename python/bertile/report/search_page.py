@@ -272,6 +272,7 @@ def commands(search: SearchFolder, network: Network | None) -> str:
     if network is not None and network.log is not None:
         parts.append(command(training_command(network.log, model), "The training"))
     if network is not None:
-        parts.append(command(["bertile", "pack", str(model), "-o", str(packed)], "Packing"))
+        units = ["--units", str(search.identity["units"])] if search.identity["units"] > 1 else []
+        parts.append(command(["bertile", "pack", str(model), *units, "-o", str(packed)], "Packing"))
     parts.append(command(["bertile", "report", str(search.folder)], "This page"))
     return "".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ class Constraint:
     value: float
 
     def __str__(self) -> str:
-        return f"sparsity {self.value:g}" if self.kind == "sparsity" else f"{self.value:,.0f} cycles"
+        return f"sparsity {self.value}" if self.kind == "sparsity" else f"{self.value:,.0f} cycles"
 
 
 def make_constraint(sparsity: float | None, cycles: int | None, latency_us: float | None) -> Constraint:
@@ -31,8 +32,8 @@ def make_constraint(sparsity: float | None, cycles: int | None, latency_us: floa
         if not 0 <= sparsity < 1:
             raise BertileError(f"sparsity {sparsity} is not in [0, 1)")
         return Constraint("sparsity", sparsity)
-    if given[0] <= 0:
-        raise BertileError(f"{given[0]} is not above 0")
+    if not 0 < given[0] < math.inf:
+        raise BertileError(f"{given[0]} is not above 0 and finite")
     return Constraint("cycles", cycles if cycles is not None else int(latency_us * target_clocks()[0]))
 
 
@@ -53,3 +54,14 @@ def fit(constraint: Constraint, space: Space, genes: Genes, count_cycles: Callab
             reach = f"{cycles:,} cycles ({cycles / target_clocks()[0]:.0f} us at {target_clocks()[0]} MHz)"
         raise BertileError(f"{constraint} cannot be met with pattern {space.pattern}: the bound is {reach}")
     return plan
+
+
+def fit_any(constraint: Constraint, space: Space, count_cycles: Callable[[Plan], int]) -> Plan:
+    """The plan without any preference that meets the constraint, losing whole groups first where it must.
+
+    Raises BertileError, with the bound, where none can meet it.
+    """
+    try:
+        return fit(constraint, space, space.neutral(), count_cycles)
+    except BertileError:
+        return fit(constraint, space, space.barest(), count_cycles)

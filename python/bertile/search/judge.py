@@ -28,7 +28,7 @@ from bertile.train.distill import hidden_loss, logit_loss
 
 RECOVERIES = ("none", "bias", "least-squares", "distill", "halving")
 CLOSED_FORM = ("bias", "least-squares")  # of these
-RUNGS = (0, 4, 2, 1)  # where `halving` may give up: before any step, after a quarter of the steps, a half, all
+RUNGS = (0, 4, 2)  # where `halving` may give up: before any step, after a quarter of the steps, a half
 BATCH = 32
 
 
@@ -96,6 +96,8 @@ class Judge:
         chosen = [order[i] for i in spread_indices(len(order), options.texts + options.held_out)]
         share = len(chosen) * options.texts // (options.texts + options.held_out)
         parts = (chosen[:share], chosen[share:])
+        if not all(parts):
+            raise BertileError(f"{train.source} has {len(order)} examples: too few to judge candidates on")
         self.seen, self.unseen = (padded_batches(examples, part, model.tokenizer, BATCH) for part in parts)
         self.truth = [self._run(self.dense, batch) for batch in self.unseen]
         inputs = [without_labels(batch) for batch in self.seen]
@@ -153,7 +155,7 @@ class Judge:
         if self.options.recovery == "distill":
             self._distill(Masking(sets, masks), lambda step: False)
         if self.options.recovery == "halving":
-            rungs = [self.options.steps // part if part else 0 for part in RUNGS[:-1]]
+            rungs = [self.options.steps // part if part else 0 for part in RUNGS]
             if self._distill(
                 Masking(sets, masks),
                 lambda step: step in rungs and give_up(2 ** rungs.index(step), self.compare()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -11,24 +12,25 @@ from pathlib import Path
 
 import optuna
 import torch
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from bertile.errors import BertileError
 from bertile.files import write_text
 from bertile.inference import Progress, no_progress
 from bertile.models.classifier import TrainedModel, load_trainable
-from bertile.models.folder import find_folder
+from bertile.models.folder import find_folder, first_line
 from bertile.models.load import Model
 from bertile.perf.masked import CycleModel
 from bertile.prune.groups import element_masks
 from bertile.prune.pattern import parse_pattern
 from bertile.prune.plan import CycleLimit, Plan, write_plan
-from bertile.prune.scores import weight_scores
 from bertile.prune.select import Masks, select_masks
 from bertile.search.baselines import baselines, directions, sensitivities, uniform_front
-from bertile.search.constraint import Constraint, fit
+from bertile.search.constraint import Constraint, fit, fit_any
 from bertile.search.judge import Judge, JudgeOptions, Verdict
-from bertile.search.space import Space, make_space
+from bertile.search.space import make_space
+from bertile.search.storage import open_storage, open_study, search_folder
 from bertile.search.study import (
     PER_MATRIX,
     TrialRecord,
@@ -36,8 +38,6 @@ from bertile.search.study import (
     ended,
     enqueue_missing,
     next_trial,
-    open_storage,
-    open_study,
     records,
 )
 from bertile.tasks.data import read_split
@@ -70,11 +70,15 @@ class SearchJob:
     judge: JudgeOptions = field(default_factory=JudgeOptions)
 
     def identity(self) -> dict:
-        """What makes two searches the same one, whatever their number of trials."""
+        """What makes two searches the same one, whatever their number of trials. Reads the training examples."""
+        train = read_split(self.task, self.data, "train")
         return {
             "model": self.source,
             "weights": weights_digest(find_folder(self.source)),
             "task": self.task.name,
+            "metric": self.task.metrics[0],
+            "examples": hashlib.sha256(repr((train.texts(), train.labels.tolist())).encode()).hexdigest(),
+            "max_tokens": self.max_tokens,
             "pattern": self.pattern,
             "constraint": str(self.constraint) if self.constraint else "pareto",
             "tokens": self.tokens,
@@ -99,29 +103,24 @@ class Searcher:
         self.sets = list(plain.sets)
         network = Model(dense.name, dense.network.base_model, dense.config, dense.tokenizer, dense.synthetic)
         self.cycle_model = CycleModel(network, job.tokens, job.units)
-        self.tensors = {name: weight.detach() for name, weight in dense.weights().items()}
-        self.scores = weight_scores("l2", self.sets, self.tensors)
-        if job.constraint is not None:
-            fit(job.constraint, plain, plain.neutral(), self.cycles)
-
-    def join(self, study: optuna.Study, shared: bool, progress: Progress = no_progress) -> None:
-        """Take part in a study. progress counts the sets whose sensitivity is measured, by the first that comes."""
-        job, self.study, self.shared = self.job, study, shared
-        plain = make_space(self.pattern, self.dense.config, {})
-        self.judge = Judge(self.dense, job.task, self.train, job.judge, job.max_tokens, job.seed)
+        self.judge = Judge(dense, job.task, self.train, job.judge, job.max_tokens, job.seed)
+        self.tensors = self.judge.tensors
         self.scores = self.judge.scores(self.sets)
-        sparsity = self._sparsity(plain)
+        # About how sparse candidates will be: where sensitivities are measured.
+        self.sparsity = sum(PARETO_RANGE) / 2
+        if job.constraint is not None:
+            self.sparsity = fit_any(job.constraint, plain, self.cycles).sparsity
+
+    def join(self, study: optuna.Study, shared: bool, worker: int = 0, progress: Progress = no_progress) -> None:
+        """Take part in a study. progress counts the sets whose sensitivity is measured, by the first that comes."""
+        self.study, self.shared, self.worker = study, shared, worker
+        plain = make_space(self.pattern, self.dense.config, {})
         costs = study.user_attrs.get(COSTS)
         if costs is None:
-            costs = sensitivities(self.judge, self.pattern, plain.fitted(), sparsity, progress)
+            costs = sensitivities(self.judge, self.pattern, plain.fitted(), self.sparsity, progress)
             study.set_user_attr(COSTS, costs)
-        self.space = make_space(self.pattern, self.dense.config, directions(self.judge, plain, sparsity, costs))
-
-    def _sparsity(self, space: Space) -> float:
-        """About how sparse candidates will be: where sensitivities are measured."""
-        if self.job.constraint is None:
-            return sum(PARETO_RANGE) / 2
-        return fit(self.job.constraint, space, space.neutral(), self.cycles).sparsity
+        found = directions(self.judge, plain, self.sparsity, costs)
+        self.space = make_space(self.pattern, self.dense.config, found)
 
     def masks(self, plan: Plan) -> tuple[Masks, dict[str, torch.Tensor]]:
         """The masks of a plan, and the weights that they keep."""
@@ -136,7 +135,7 @@ class Searcher:
         """Draw a candidate, judge it, tell the study."""
         job, study = self.job, self.study
         begin = time.monotonic()
-        trial = next_trial(study, job.sampler, job.seed, job.constraint is None, self.shared)
+        trial = next_trial(study, job.sampler, job.seed, job.constraint is None, self.shared, self.worker)
         ranges = self.space.ranges(job.sampler in PER_MATRIX)
         genes = {name: trial.suggest_float(name, *bounds) for name, bounds in ranges.items()}
         constraint = job.constraint
@@ -174,33 +173,54 @@ def search(
     folder: Path,
     storage: str = "",
     shared: bool = False,
+    worker: int = 0,
+    goes_on: Callable[[], bool] = lambda: True,
     ready: Callable[[], None] = lambda: None,
     say: Callable[[TrialRecord], None] = lambda record: None,
     progress: Progress = no_progress,
 ) -> list[TrialRecord]:
     """Judge candidates until the study has `job.trials`; returns all of them, of every worker.
 
-    shared: other workers have the same storage. ready: called once these may start. say: gets every record, once.
+    shared: other workers have the same storage. worker: 0, or the number of one that another started. goes_on: asked
+    before each trial. ready: called once other workers may start. say: gets every record, once.
     Killed, the same search goes on with the trials that have ended. Raises BertileError for a constraint that cannot
-    be met, a storage that cannot be opened, or one that holds another search.
+    be met, a folder in use, a storage that cannot be opened or written, or one that holds another search.
     """
     searcher = Searcher(job)
-    folder.mkdir(parents=True, exist_ok=True)
-    study = open_study(open_storage(storage, folder), job.identity(), job.constraint is None)
-    if not shared:
-        end_abandoned(study)
-    searcher.join(study, shared, progress)
-    enqueue_missing(study, (uniform_front if job.constraint is None else baselines)(searcher.space))
-    ready()
+    alone = not storage and not worker
+    with search_folder(folder, alone):
+        study = open_study(open_storage(storage, folder), job.identity(), job.constraint is None)
+        try:
+            if not worker:
+                end_abandoned(study, alone)
+            searcher.join(study, shared, worker, progress)
+            enqueue_missing(study, (uniform_front if job.constraint is None else baselines)(searcher.space))
+            ready()
+            _run_trials(searcher, goes_on, say)
+            return records(study)
+        except (OSError, StorageInternalError) as error:
+            kept = "the same command goes on with the trials that have ended"
+            raise BertileError(f"cannot write to storage {storage or folder}: {first_line(error)}; {kept}") from None
+
+
+def _run_trials(searcher: Searcher, goes_on: Callable[[], bool], say: Callable[[TrialRecord], None]) -> None:
     said: set[int] = set()
     while True:
-        for record in records(study):
+        for record in records(searcher.study):
             if record.number not in said:
                 said.add(record.number)
                 say(record)
-        if ended(study) >= job.trials:
-            return records(study)
-        searcher.run_trial()
+        if ended(searcher.study) >= searcher.job.trials or not goes_on():
+            return
+        try:
+            searcher.run_trial()
+        except UpdateFinishedTrialError:  # somebody took this worker for dead
+            continue
+
+
+def judged(job: SearchJob, folder: Path, storage: str = "") -> list[TrialRecord]:
+    """All that the study of a search holds by now."""
+    return records(open_study(open_storage(storage, folder), job.identity(), job.constraint is None))
 
 
 def best_of(found: list[TrialRecord]) -> TrialRecord:
@@ -221,19 +241,20 @@ def front_of(found: list[TrialRecord]) -> list[TrialRecord]:
 
 def write_results(job: SearchJob, found: list[TrialRecord], folder: Path) -> None:
     """`trials.json`, the best plan as `plan.json`, and the plans of baselines or of the front under `plans/`."""
-    write_text(
-        folder / TRIALS_FILE,
-        json.dumps({"search": job.identity(), "trials": [asdict(record) for record in found]}, indent=1) + "\n",
-    )
-    (folder / "plans").mkdir(exist_ok=True)
+    data = {"search": job.identity(), "asked": job.trials, "trials": [asdict(record) for record in found]}
+    write_text(folder / TRIALS_FILE, json.dumps(data, indent=1) + "\n")
     if job.constraint is None:
-        for record in front_of(found):
-            write_plan(_plan(job, record), folder / "plans" / f"{record.cycles}.json")
-        return
-    write_plan(_plan(job, best_of(found)), folder / PLAN_FILE)
-    for record in found:
-        if record.name != "candidate":
-            write_plan(_plan(job, record), folder / "plans" / f"{record.name}.json")
+        named = {str(record.cycles): record for record in front_of(found)}
+    else:
+        named = {record.name: record for record in found if record.name != "candidate"}
+        write_plan(_plan(job, best_of(found)), folder / PLAN_FILE)
+    plans = folder / "plans"
+    plans.mkdir(exist_ok=True)
+    for file in plans.glob("*.json"):  # of a front that has moved since
+        if file.stem not in named:
+            file.unlink()
+    for name, record in named.items():
+        write_plan(_plan(job, record), plans / f"{name}.json")
 
 
 def _plan(job: SearchJob, record: TrialRecord) -> Plan:

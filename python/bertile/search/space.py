@@ -18,7 +18,8 @@ LAYER, KIND, MATRIX = 0.4, 0.4, 0.3
 TILT = 1.5  # along what the sensitivities, or global magnitudes, say
 COARSE = 0.5  # share of the heads, neurons or layers that may go before the finer groups
 BLOCKS = 0.75  # share of a matrix that may go in larger blocks before smaller ones
-# A set keeps this share of its weights at least: an empty matrix is for whole layers, heads and neurons.
+# A set keeps this share of its weights at least, where it has groups enough: an empty matrix is for whole layers,
+# heads and neurons.
 LEAST = 0.02
 BISECTIONS = 14
 Genes = Mapping[str, float]
@@ -65,6 +66,10 @@ class Space:
         """Genes that are 0 but for the tilts named."""
         return {name: values.get(name.removeprefix("tilt."), 0.0) for name in self.ranges()}
 
+    def barest(self) -> dict[str, float]:
+        """Neutral genes, but with as much of the coarse groups gone as a candidate may lose."""
+        return self.neutral() | {f"coarse.{s.name}": self._most(s) for s in self.coarse()}
+
     def _kinds(self) -> list[str]:
         return list(dict.fromkeys(_kind(s) for s in self.fitted()))
 
@@ -99,11 +104,20 @@ class Space:
 
 
 def make_space(pattern: Pattern, config: EncoderConfig, directions: Mapping[str, Mapping[str, float]]) -> Space:
-    """Raises BertileError where the pattern's fitted sets leave a matrix out: no overall sparsity can be met then."""
+    """Raises BertileError where no overall sparsity can be met: fitted sets leave a matrix out, or have one group.
+
+    And for a pattern whose shares are given: finding these is what a search is for.
+    """
+    fixed = [str(component) for component in pattern.components if component.share is not None]
+    if fixed:
+        raise BertileError(f"pattern {pattern} says the share of {fixed[0]}: a search finds it, leave it out")
     space = Space(pattern, tuple(group_sets(pattern, config)), config.layers, directions)
     covered = {member.matrix for s in space.fitted() for member in s.members}
     if len(covered) < config.layers * len(MATRICES):
         raise BertileError(f"pattern {pattern} leaves matrices out: a search needs one that covers all of them")
+    whole = [s.name for s in space.fitted() if s.count == 1]
+    if whole:
+        raise BertileError(f"pattern {pattern} keeps or removes {whole[0]} as a whole: there is no share to search for")
     return space
 
 

@@ -1,69 +1,27 @@
-"""The Optuna study of a search: where it is kept, what it is of, how the next candidate is drawn."""
+"""The trials of a search in Optuna: how the next candidate is drawn, what was judged, what was abandoned."""
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import optuna
-from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from bertile.errors import BertileError
-from bertile.models.folder import first_line
-
-STUDY = "bertile"
-IDENTITY = "identity"  # attribute of a study: what it is a search of
 SAMPLERS = ("gp", "tpe", "random")
 PER_MATRIX = ("random",)  # of those, what draws a ratio of its own for every matrix: too many to be learnt from
 STARTUP = 8  # candidates before a sampler goes by what it has learnt
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-def open_storage(text: str, folder: Path) -> BaseStorage:
-    """Optuna's storage: a database for an address (sqlite:///FILE ...), else a journal file; the folder's without.
-
-    Raises BertileError where it cannot be opened.
-    """
-    try:
-        if "://" in text:
-            return RDBStorage(text)
-        return JournalStorage(JournalFileBackend(text or str(folder / "study.journal")))
-    except Exception as error:  # a database driver's own errors have no common base
-        raise BertileError(f"cannot open storage {text or folder}: {first_line(error)}") from None
-
-
-def open_study(storage: BaseStorage, identity: dict, pareto: bool) -> optuna.Study:
-    """The study in the storage, made where there is none. Raises BertileError where it is one of something else."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    directions = ["minimize", "minimize"] if pareto else ["minimize"]
-    try:
-        study = optuna.create_study(
-            storage=storage,
-            study_name=STUDY,
-            directions=directions,
-            load_if_exists=True,
-            pruner=SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
-        )
-        kept = study.user_attrs.get(IDENTITY)
-        if kept is None:
-            study.set_user_attr(IDENTITY, identity)
-    except Exception as error:
-        raise BertileError(f"cannot open the study: {first_line(error)}") from None
-    # Where the model lies is another matter on another machine.
-    other = [key for key in identity if key != "model" and kept is not None and kept.get(key) != identity[key]]
-    if other:
-        name = other[0]
-        raise BertileError(f"the storage holds a search with another {name}: {kept.get(name)}, not {identity[name]}")
-    return study
+BEGUN = (*ENDED, TrialState.RUNNING)
+SEEDS = 2**32  # NumPy's
+WORKER = "worker"  # attribute of a trial: the machine and the process that judge it
 
 
 def make_sampler(name: str, seed: int, pareto: bool, shared: bool) -> BaseSampler:
-    """shared: others draw at the same time, so that trials which still run count as bad ones."""
+    """shared: others draw at the same time; TPE then takes trials that still run for bad ones."""
     if pareto:
         return NSGAIISampler(seed=seed, population_size=16)
     if name == "random":
@@ -73,20 +31,48 @@ def make_sampler(name: str, seed: int, pareto: bool, shared: bool) -> BaseSample
     return TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=shared)
 
 
-def next_trial(study: optuna.Study, sampler: str, seed: int, pareto: bool, shared: bool) -> optuna.Trial:
-    """The next candidate. What is drawn depends on the seed and on how many have ended: a resumed search repeats it."""
-    study.sampler = make_sampler(sampler, seed * 100_003 + ended(study), pareto, shared)
-    return study.ask()
+def next_trial(
+    study: optuna.Study, sampler: str, seed: int, pareto: bool, shared: bool, worker: int = 0
+) -> optuna.Trial:
+    """The next candidate.
+
+    What is drawn depends on the seed and on how many have begun, so that a resumed search repeats it; and on the
+    number of the worker, since two may ask at one moment.
+    """
+    begun = _count(study, BEGUN)
+    study.sampler = make_sampler(sampler, (seed * 100_003 + begun + worker * 1_000_003) % SEEDS, pareto, shared)
+    trial = study.ask()
+    trial.set_user_attr(WORKER, [socket.gethostname(), os.getpid()])
+    return trial
 
 
 def ended(study: optuna.Study) -> int:
-    return sum(trial.state in ENDED for trial in study.get_trials(deepcopy=False))
+    return _count(study, ENDED)
 
 
-def end_abandoned(study: optuna.Study) -> None:
-    """Give up the trials that a killed search left running: samplers would wait for what they bring."""
+def _count(study: optuna.Study, states: Sequence[TrialState]) -> int:
+    return len(study.get_trials(deepcopy=False, states=states))
+
+
+def end_abandoned(study: optuna.Study, alone: bool) -> None:
+    """Give up the trials that a killed search left running: samplers would wait for what they bring.
+
+    alone: all that run; else those of processes of this machine that are gone.
+    """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        host, process = trial.user_attrs.get(WORKER, ("", 0))
+        if alone or (host == socket.gethostname() and not _is_alive(process)):
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 @dataclass(frozen=True)
@@ -124,12 +110,11 @@ def records(study: optuna.Study) -> list[TrialRecord]:
 
 
 def enqueue_missing(study: optuna.Study, wanted: Sequence[tuple[str, dict[str, float]]]) -> None:
-    """Queue the named candidates that are neither judged nor waiting: a worker may have died over one.
+    """Queue the named candidates that are not there: judged, given up, running or waiting. A worker may have died.
 
     wanted: (name, genes); of a front several of one name, each with a sparsity of its own among its genes.
     """
-    states = (TrialState.COMPLETE, TrialState.WAITING)
-    trials = study.get_trials(deepcopy=False, states=states)
+    trials = study.get_trials(deepcopy=False, states=(*BEGUN, TrialState.WAITING))
     known = {(trial.user_attrs.get("name"), trial.user_attrs.get("sparsity")) for trial in trials}
     for name, genes in wanted:
         sparsity = genes.get("sparsity")

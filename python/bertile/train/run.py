@@ -65,14 +65,8 @@ def run_settings(job: Job, train: TokenizedTexts, dev: TokenizedTexts) -> dict:
     }
 
 
-def run_job(job: Job, progress: Progress = no_progress, say: Say = lambda message: None) -> dict:
-    """Train, prune or both; write the model folder; return the log that is written there as `training.json`.
-
-    Of several processes that train together, the first one writes and has the log.
-
-    Interrupted or killed, the same job goes on from its last checkpoint, to the same result. Raises BertileError for
-    bad input, a run that diverged and a full disk; the checkpoints stay.
-    """
+def load_inputs(job: Job, say: Say = lambda message: None) -> tuple:
+    """Student, teacher (None without one) and examples of a job. Raises BertileError for what is wrong with them."""
     check_replaceable(job.output)
     check_other_folder(job.output, job.source, job.teacher)
     with quiet():
@@ -81,7 +75,18 @@ def run_job(job: Job, progress: Progress = no_progress, say: Say = lambda messag
         teacher = load_teacher(job, student)
     if not student.has_head and job.task is not None and read_task_head(job.source) is not None:
         say(f"note: the classifier of {job.source} is not one of {job.task.name}: a new one is trained")
-    train, dev, calibration = read_examples(job, student)
+    return student, teacher, *read_examples(job, student)
+
+
+def run_job(job: Job, progress: Progress = no_progress, say: Say = lambda message: None) -> dict:
+    """Train, prune or both; write the model folder; return the log that is written there as `training.json`.
+
+    Of several processes that train together, the first one writes and has the log.
+
+    Interrupted or killed, the same job goes on from its last checkpoint, to the same result. Raises BertileError for
+    bad input, a run that diverged and a full disk; the checkpoints stay.
+    """
+    student, teacher, train, dev, calibration = load_inputs(job, say)
     steps, quantized_steps = count_steps(job.options.train, len(train))
     masks = make_masks(job, student, steps)
     prepare_network(student, job.options.train)
