@@ -104,6 +104,16 @@ def test_seeds_of_a_training_are_averaged():
     assert "+0.5 points, +1.0 were asked: not reached" in text  # 0.05 of MRPC's 0.186, over two tasks
 
 
+def test_searches_from_two_dense_networks():
+    """0.1 of MRPC's span of 0.186 is 1.9 points, 0.05 of STS-B's of 0.885 is 4.4; what one lacks is left out."""
+    earlier = plans(uniform=(0.8, 0.9), search=(0.9, 0.95), other=(0.9, 0.9))
+    text = "\n".join(search_lines([], plans(uniform=(0.8, 0.9), search=(0.8, 0.9)), earlier))
+    assert "- search at 75%, INT8, over uniform: MRPC +1.9 and +0.0, STS-B +4.4 and +0.0 points; mean +1.6." in text
+    assert text.count("| MRPC | search |") == 2
+    assert text.count("over uniform:") == 1
+    assert "The same from other dense networks" not in "\n".join(search_lines([], earlier))
+
+
 def test_costs_are_shares_of_the_studys_own_training(tmp_path):
     """That of the uniform plan at the study's sparsity, where there is a record of one."""
     for record in (*plans(uniform=(0.8, 0.9)), *plans(search=(0.8, 0.9))):

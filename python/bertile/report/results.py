@@ -85,7 +85,7 @@ def render(results: dict, records: Sequence[RunRecord], training: dict, search: 
             "# Results",
             "",
             *accuracy_lines(records, pictures_of(records)),
-            *search_lines(read_efficient(search), read_runs(search / "runs")),
+            *search_lines(read_efficient(search), *(read_runs(search / name) for name in ("runs", "runs-earlier"))),
             *training_lines(training),
             *slice_lines(results),
             "",

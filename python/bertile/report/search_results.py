@@ -69,6 +69,14 @@ def by_plan(records: Sequence[RunRecord]) -> dict[str, dict[str, list[RunRecord]
     return found
 
 
+def int8_means(plans: dict[str, dict[str, list[RunRecord]]]) -> dict[str, dict[str, float]]:
+    """Plan -> task -> mean INT8 score over the seeds."""
+    return {
+        name: {task: fmean(run.score_int8 for run in runs) for task, runs in tasks.items()}
+        for name, tasks in plans.items()
+    }
+
+
 def comparison_lines(records: Sequence[RunRecord]) -> list[str]:
     """A row a plan, plans of one sparsity trained alike, and a summary of each sparsity."""
     lines = [
@@ -101,8 +109,7 @@ def comparison_row(runs: Sequence[RunRecord]) -> str:
 
 def summary_lines(plans: dict[str, dict[str, list[RunRecord]]], sparsity: float) -> list[str]:
     """What came out, a line a search; at 75% beside what was asked. Tasks: those that uniform was run on, too."""
-    means = {name: {task: fmean(run.score_int8 for run in runs) for task, runs in tasks.items()}
-             for name, tasks in plans.items()}  # fmt: skip
+    means = int8_means(plans)
     uniform = means.get("uniform", {})
     lines: list[str] = []
     for name, scores in means.items():
@@ -123,6 +130,31 @@ def summary_lines(plans: dict[str, dict[str, list[RunRecord]]], sparsity: float)
     return [*lines, ""] if lines else []
 
 
+def both_lines(records: Sequence[RunRecord], earlier: Sequence[RunRecord]) -> list[str]:
+    """What the searches gained that were run from both dense networks, and how much hangs on which one it is."""
+    first, second = (gains([row for row in rows if row.sparsity == ASKED_AT]) for rows in (earlier, records))
+    lines = []
+    for name in first:
+        tasks = sorted(first[name].keys() & second.get(name, {}).keys())
+        pairs = [(100 * first[name][task], 100 * second[name][task]) for task in tasks]
+        if pairs:
+            each = ", ".join(f"{TASKS[task]} {a:+.1f} and {b:+.1f}" for task, (a, b) in zip(tasks, pairs, strict=True))
+            mean = fmean(value for pair in pairs for value in pair)
+            lines.append(f"- {name} at {ASKED_AT:.0%}, INT8, over uniform: {each} points; mean {mean:+.1f}.")
+    return ["From both, the earlier ones first:", "", *lines, ""] if lines else []
+
+
+def gains(records: Sequence[RunRecord]) -> dict[str, dict[str, float]]:
+    """By search and task, how far its mean INT8 score is above the uniform plan's."""
+    means = int8_means(by_plan(records))
+    uniform = means.get("uniform", {})
+    return {
+        name: {task: score - uniform[task] for task, score in scores.items() if task in uniform}
+        for name, scores in means.items()
+        if name not in (*BASELINES, DENSE)
+    }
+
+
 def _points(value: float, asked: float, sparsity: float, note: str = "") -> str:
     """A difference in points, and, at the sparsity where one was asked for, whether it is reached."""
     points = f"{100 * value:+.1f} points{note}"
@@ -131,20 +163,27 @@ def _points(value: float, asked: float, sparsity: float, note: str = "") -> str:
     return f"{points}, {100 * asked:+.1f} were asked: {'reached' if value >= asked else 'not reached'}"
 
 
-def search_lines(studies: Sequence[dict], records: Sequence[RunRecord]) -> list[str]:
-    """The section; nothing where nothing was run."""
+def search_lines(studies: Sequence[dict], records: Sequence[RunRecord], earlier: Sequence[RunRecord] = ()) -> list[str]:
+    """The section; nothing where nothing was run. earlier: of plans for other dense networks."""
     if not studies and all(record.method == DENSE for record in records):
         return []
     lines = ["## Automatic pruning", ""]
     if records:
         lines += [
             "Plans for the same sparsity, or the same number of cycles (`search-cycles`), trained alike",
-            "(docs/results/search.toml has the commands); `-least-squares`: judged after that recovery, else after the",
-            "default one. Scores of a plan that was trained with several seeds are their mean (lowest to highest).",
-            "Cycles: one request of 128 tokens, estimated. All sort features before they prune; the runs of",
-            "reconstruct above do not (prune.order=false).",
+            "(docs/results/search.toml has the commands). Scores of a plan that was trained with several seeds are",
+            "their mean (lowest to highest). Cycles: one request of 128 tokens, estimated. All sort features before",
+            "they prune; the runs of reconstruct above do not (prune.order=false).",
             "",
             *comparison_lines(records),
+        ]
+    if earlier:
+        lines += [
+            "The same from other dense networks, which the same commands made on another machine",
+            "(docs/results/search/runs-earlier); `-least-squares`: judged after that recovery.",
+            "",
+            *comparison_lines(earlier),
+            *both_lines(records, earlier),
         ]
     if studies:
         lines += [
