@@ -31,7 +31,7 @@ from bertile.cli.train import (
 from bertile.errors import BertileError
 
 SHOWN = 15  # trials in the live table, the last ones
-WORKER = "BERTILE_SEARCH_WORKER"  # in the environment of a worker that another one started: its number
+WORKER = "BERTILE_SEARCH_WORKER"  # in the environment of a worker: its number, and the process that started it
 FROM_PLAN = ("plan", "pattern", "sparsity", "scope")  # settings of a pruning that the search decides
 
 
@@ -85,7 +85,7 @@ def other_workers(count: int):
     def start() -> None:
         command = [sys.executable, "-m", "bertile.cli.main", *sys.argv[1:]]
         for number in range(1, count + 1):
-            environment = os.environ | {WORKER: str(number), "OMP_NUM_THREADS": str(threads(count + 1))}
+            environment = os.environ | {WORKER: f"{number} {os.getpid()}", "OMP_NUM_THREADS": str(threads(count + 1))}
             started.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
 
     try:
@@ -167,11 +167,11 @@ def search(
     all_threads = torch.get_num_threads()
     if workers > 1:
         torch.set_num_threads(threads(workers))
-    helper, parent = int(os.environ.get(WORKER, "0")), os.getppid()
+    helper, parent = map(int, os.environ.get(WORKER, "0 0").split())
     if helper:  # ends with the one that started it, whatever became of that
         run_search(job, output_folder, storage, True, helper, lambda: os.getppid() == parent)
         return
-    check_training(job, output_folder, run)
+    check_inputs(job, output_folder, run)
     with other_workers(workers - 1) as start, progress_bar("sensitivities") as progress, trial_table(trials) as show:
         shared = workers > 1 or bool(storage)
         run_search(job, output_folder, storage, shared, ready=start, say=show, progress=progress)
@@ -201,7 +201,7 @@ def with_pruning(run: Run, **settings: object) -> Run:
     return replace(run, sections={**run.sections, "prune": {**run.sections.get("prune", {}), **settings}})
 
 
-def check_training(job, folder: Path, run: Run | None) -> None:
+def check_inputs(job, folder: Path, run: Run | None) -> None:
     """Say what is wrong with the inputs of search and training before both. Raises BertileError."""
     from bertile.models.folder import check_other_folder, find_folder
     from bertile.prune.folder import check_same_pattern

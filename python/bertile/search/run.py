@@ -93,7 +93,7 @@ class Searcher:
     """One worker of a search: its own copy of the model, one study with the others."""
 
     def __init__(self, job: SearchJob):
-        """Raises BertileError for a constraint that cannot be met, before anything that takes time."""
+        """Raises BertileError for a constraint that cannot be met, before a candidate is judged."""
         self.job = job
         self.dense: TrainedModel = load_trainable(job.source, job.task, job.seed)
         dense = self.dense
