@@ -82,7 +82,7 @@ def test_a_front(tmp_path):
     assert report(folder) == 0
     page = read_page(folder)
     assert "4 of them are beaten by none in both error and cycles." in page.text
-    assert "1 of the 2 uniform plans among them are." in page.text
+    assert "Of the 2 uniform plans 1 are beaten." in page.text
     assert "Trial 5 candidate: 75.50%" in page.text
     assert "Trial 0 candidate: 75.00%" in page.text
     assert page.pictures == 2 + 1 + 1

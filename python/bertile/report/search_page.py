@@ -102,7 +102,7 @@ def outcome(search: SearchFolder) -> str:
         text = f"{count}; {len(front)} of them are beaten by none in both error and cycles"
         uniform = search.baselines()
         beaten = sum(trial not in front for trial in uniform)
-        return f"{text}. {beaten} of the {len(uniform)} uniform plans among them are." if uniform else f"{text}."
+        return f"{text}. Of the {len(uniform)} uniform plans {beaten} are beaten." if uniform else f"{text}."
     best = search.chosen()[0]
     rivals = [trial for trial in search.baselines() if trial.number != best.number]
     if best.name != CANDIDATE:
